@@ -1,0 +1,89 @@
+"""The categorical hyperprior: h_a, a vector-quantised bottleneck z, h_s and the fusion.
+
+z is sent as codebook indices; what comes out are the prior's parameters for y. Source: GLC,
+section 3.3.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from glc_jax.models.layers import (
+    LEAKY_SLOPE_DEPTHWISE,
+    DepthConvBlock,
+    ResidualUpsample,
+    conv3x3,
+)
+from glc_jax.models.vqvae import VectorQuantized, VectorQuantizer
+
+PARAMETERS_PER_CHANNEL = 3  # quant_step, scale, mean
+
+
+class HyperAnalysis(nn.Module):
+    """h_a: y [B, H, W, C] -> z [B, H/4, W/4, C]."""
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, y: jax.Array) -> jax.Array:
+        channels = y.shape[-1]
+        h = DepthConvBlock(channels, self.dtype, name="block")(y)
+        h = conv3x3(channels, self.dtype, "down_0", stride=2)(h)
+        h = nn.leaky_relu(h, LEAKY_SLOPE_DEPTHWISE)
+        return conv3x3(channels, self.dtype, "down_1", stride=2)(h)
+
+
+class HyperSynthesis(nn.Module):
+    """h_s: z_hat [B, h, w, C] -> [B, 4h, 4w, C]."""
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, z_hat: jax.Array) -> jax.Array:
+        channels = z_hat.shape[-1]
+        h = ResidualUpsample(channels, self.dtype, name="up_0")(z_hat)
+        h = ResidualUpsample(channels, self.dtype, name="up_1")(h)
+        return DepthConvBlock(channels, self.dtype, name="block")(h)
+
+
+class Fusion(nn.Module):
+    """[B, H, W, C] -> [B, H, W, 3C]: quant_step (not yet clamped), scales, means."""
+
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, h: jax.Array) -> jax.Array:
+        channels = h.shape[-1]
+        h = DepthConvBlock(2 * channels, self.dtype, name="block_0")(h)
+        return DepthConvBlock(PARAMETERS_PER_CHANNEL * channels, self.dtype, name="block_1")(h)
+
+
+class CategoricalHyperprior(nn.Module):
+    """The four steps from y to the prior's parameters, one method each."""
+
+    channels: int
+    codebook_size: int
+    dtype: Any = None
+
+    def setup(self):
+        self.h_a = HyperAnalysis(self.dtype)
+        self.quantizer = VectorQuantizer(self.codebook_size, self.channels)
+        self.h_s = HyperSynthesis(self.dtype)
+        self.fusion = Fusion(self.dtype)
+
+    def analysis(self, y: jax.Array) -> jax.Array:
+        """y [B, H, W, C] -> z [B, H/4, W/4, C]."""
+        return self.h_a(y)
+
+    def quantize(self, z: jax.Array) -> VectorQuantized:
+        """Nearest codebook rows of z [B, h, w, C]."""
+        return self.quantizer(z)
+
+    def embed(self, indices: jax.Array) -> jax.Array:
+        """indices [B, h, w] -> z_hat [B, h, w, C]."""
+        return self.quantizer.embed(indices)
+
+    def prior_params(self, z_hat: jax.Array) -> jax.Array:
+        """z_hat [B, h, w, C] -> [B, 4h, 4w, 3C]: quant_step (not clamped), scales, means."""
+        return self.fusion(self.h_s(z_hat))
