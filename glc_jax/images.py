@@ -1,0 +1,317 @@
+"""Pictures in and out: anything Pillow reads becomes uint8 RGB; files appear whole or not at all.
+
+Knows nothing of the codec, and imports NumPy and Pillow only when a function needs them.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from glc_jax.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+MAX_PIXELS = 64_000_000
+"""The largest picture (width x height) that is read or decoded unless the caller says otherwise."""
+
+PICTURE_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("avif", "bmp", "dib", "gif", "heic", "heif", "j2k", "jp2", "jpe", "jpeg", "jpg", "jxl"),
+        *("pbm", "pcx", "pgm", "png", "pnm", "ppm", "qoi", "sgi", "tga", "tif", "tiff", "webp"),
+    )
+)
+"""The file names that `find` takes for pictures."""
+
+# What Pillow's readers raise on damaged files, beyond OSError.
+_DAMAGED = (
+    *(SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError),
+    *(struct.error, zlib.error),
+)
+
+Color = str | tuple[int, int, int]
+
+
+def read(
+    source: str | os.PathLike[str] | IO[bytes],
+    *,
+    max_pixels: int | None = MAX_PIXELS,
+    background: Color | None = None,
+) -> np.ndarray:
+    """The picture in a file as `to_rgb` gives it.
+
+    Args:
+      source: a path or an open binary file.
+      max_pixels: refuse a larger width x height before anything is decoded; None for no limit.
+        (Pillow's own `PIL.Image.MAX_IMAGE_PIXELS` applies as well.)
+      background: as in `to_rgb`.
+
+    Returns:
+      uint8 [height, width, 3], sRGB, upright.
+
+    Raises:
+      InputError: missing, no picture, damaged, too large, or transparent without a background.
+        The message begins with the name of the file.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    name = str(source) if isinstance(source, (str, os.PathLike)) else "standard input"
+    try:
+        with Image.open(source) as image:
+            width, height = image.size
+            if width == 0 or height == 0:
+                raise InputError(f"the picture is empty ({width} x {height})")
+            if max_pixels is not None and width * height > max_pixels:
+                raise InputError(
+                    f"{width} x {height} = {width * height:,} pixels are more than the limit of "
+                    f"{max_pixels:,} (--max-pixels, max_pixels=)"
+                )
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                warnings.warn(f"{name}: only the first of several frames is used", stacklevel=2)
+            return to_rgb(image, background=background)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{name}: no such file") from error
+    except IsADirectoryError as error:
+        raise InputError(f"{name}: is a folder, not a picture") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: not a picture in a format that Pillow reads") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputError(f"{name}: larger than PIL.Image.MAX_IMAGE_PIXELS allows") from error
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+    except _DAMAGED as error:
+        raise InputError(f"{name}: damaged picture ({error})") from error
+
+
+def to_rgb(image: Image.Image, *, background: Color | None = None) -> np.ndarray:
+    """Any Pillow image as plain 8-bit RGB, the way a viewer would show it.
+
+    EXIF orientation is applied, an embedded ICC profile is converted to sRGB, grey, palette, CMYK
+    and Lab become RGB, 16-bit values are scaled by 255/65535 and floats by 255.
+
+    Args:
+      image: of any mode. Of an animation, the current frame.
+      background: what shows through transparent pixels, as a name or "#rrggbb" (anything
+        `PIL.ImageColor.getrgb` reads) or three values of 0..255. Without it, an alpha channel may
+        be present but must be opaque everywhere.
+
+    Returns:
+      uint8 [height, width, 3].
+
+    Raises:
+      InputError: transparent pixels without a background, an unknown colour, or values that no
+        convention maps to 8 bits. OSError and the like where Pillow cannot decode the pixels.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    profile = image.info.get("icc_profile")
+    image = ImageOps.exif_transpose(image)
+    image, alpha = _split_alpha(_to_8_bits(image))
+    image = _to_srgb(image, profile)
+    if alpha is not None and alpha.getextrema()[0] < 255:
+        if background is None:
+            raise InputError(
+                "has transparent pixels; say what goes behind them (--background, background=)"
+            )
+        image = Image.composite(image, Image.new("RGB", image.size, parse_color(background)), alpha)
+    return np.asarray(image)
+
+
+def parse_color(color: Color) -> tuple[int, int, int]:
+    """Red, green and blue, 0..255, of a colour name, "#rrggbb" or the three values themselves.
+
+    Raises:
+      InputError: not a colour.
+    """
+    from PIL import ImageColor
+
+    if not isinstance(color, str):
+        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
+            raise InputError(f"{color!r} is not a colour: give three values of 0 to 255")
+        return tuple(int(value) for value in color)
+    try:
+        return ImageColor.getrgb(color)[:3]
+    except ValueError:
+        raise InputError(f"{color!r} is not a colour: try white or '#ffffff'") from None
+
+
+def find(folder: str | os.PathLike[str]) -> list[Path]:
+    """The picture files in a folder and its subfolders, by their names, sorted; hidden ones not.
+
+    Raises:
+      InputError: not a folder, or no picture in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    found = [path for path in walk(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
+    if not found:
+        raise InputError(f"{folder}: no pictures in this folder")
+    return found
+
+
+def walk(folder: Path) -> list[Path]:
+    """All files below a folder, sorted, except where a name on the way begins with a dot."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def encode(image: np.ndarray, name: str) -> bytes:
+    """A picture as the bytes of an ordinary image file.
+
+    WebP is written lossless, JPEG at quality 95 without chroma subsampling; others as Pillow does.
+
+    Args:
+      image: uint8 [height, width, 3].
+      name: a file name; its suffix chooses the format.
+
+    Raises:
+      OutputError: the suffix names no format that Pillow writes.
+    """
+    from PIL import Image
+
+    kind = picture_format(name)
+    options = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"lossless": True},
+    }.get(kind, {})
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(image).save(buffer, format=kind, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise OutputError(f"{name}: Pillow cannot write this as {kind} ({error})") from error
+    return buffer.getvalue()
+
+
+def picture_format(name: str | os.PathLike[str]) -> str:
+    """Pillow's name ("PNG") of the format that a file name's suffix stands for.
+
+    Raises:
+      OutputError: no format that Pillow writes has this suffix.
+    """
+    from PIL import Image
+
+    suffix = Path(name).suffix.lower()
+    Image.preinit()
+    if suffix not in Image.EXTENSION:
+        Image.init()
+    kind = Image.EXTENSION.get(suffix)
+    if kind not in Image.SAVE:
+        raise OutputError(f"{name}: no picture format is written under the suffix {suffix!r}")
+    return kind
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file that takes its name only once all of it is there.
+
+    Until then it has a temporary name in the same folder, which is gone again whatever happens.
+    What is no ordinary file (/dev/null, a pipe) is written directly.
+
+    Raises:
+      OutputError: the place cannot be written to.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        if target.exists() and not target.is_file() and not target.is_dir():
+            target.write_bytes(data)
+            return
+        try:
+            temporary.write_bytes(data)
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Modes of more than 8 bits a channel (Pillow has them in grey only) as "L" or "LA"."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image)
+    top = 1 if image.mode == "F" else 65535
+    if not (values.min() >= 0 and values.max() <= top):
+        raise InputError(f"grey values of {values.min()} to {values.max()} are not within 0..{top}")
+    grey = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
+    transparent = image.info.get("transparency")  # PNG's tRNS: the grey value that is not there
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colours, without an alpha channel, and the alpha channel ("L") if there is one."""
+    premultiplied = {"La": "LA", "RGBa": "RGBA"}
+    if image.mode in premultiplied:
+        image = image.convert(premultiplied[image.mode])
+    if image.has_transparency_data:
+        grey = image.mode in ("1", "L", "LA")
+        image = image.convert("LA" if grey else "RGBA")
+        return image.convert("L" if grey else "RGB"), image.getchannel("A")
+    if image.mode in ("P", "PA", "RGBX", "HSV", "YCbCr"):
+        image = image.convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    return image, None
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """ "L", "RGB", "CMYK" or "LAB" as "RGB" in sRGB; a profile that cannot be used is ignored."""
+    from PIL import ImageCms
+
+    if image.mode == "LAB":
+        source = ImageCms.createProfile("LAB")
+    elif profile:
+        source = io.BytesIO(profile)
+    else:
+        return image.convert("RGB")
+    try:
+        transform = ImageCms.buildTransform(
+            source if image.mode == "LAB" else ImageCms.getOpenProfile(source),
+            ImageCms.createProfile("sRGB"),
+            image.mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+        if image.mode == "RGB" and _is_identity(transform):
+            return image
+        return ImageCms.applyTransform(image, transform)
+    except (ImageCms.PyCMSError, OSError) as error:
+        if image.mode == "LAB":
+            raise
+        warnings.warn(f"the ICC profile is ignored ({error})", stacklevel=3)
+        return image.convert("RGB")
+
+
+def _is_identity(transform: object) -> bool:
+    """Whether an RGB transform moves no colour by more than rounding: the many spellings of sRGB.
+
+    Skipping those keeps the pixels of most photographs exactly what any other reader gives.
+    """
+    import numpy as np
+    from PIL import Image, ImageCms
+
+    levels = np.linspace(0, 255, 16).astype(np.uint8)
+    probe = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
+    moved = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform))
+    return int(np.abs(moved.astype(int) - probe).max()) <= 2
