@@ -1,0 +1,283 @@
+"""Weights files: safetensors with the model's config, its origin and a digest in the metadata.
+
+Tensor names are paths into the tree, joined by "/": "params/..." is what Flax sees, "exact/..."
+the integer entropy networks, "z_prior/..." the prior over z's indices. This module knows no JAX, so
+that the header of a file can be read quickly.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from glc_jax.errors import OutputError, WeightsError
+
+FORMAT = "glc_jax"
+FORMAT_VERSION = 1
+FINGERPRINT_BYTES = 4
+PACKAGE = "glc_jax.pretrained"
+SUFFIX = ".safetensors"
+
+Tree = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the header of a weights file says, without its tensors.
+
+    Attributes:
+      path: the file.
+      config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
+      provenance: where the weights come from, free-form strings and numbers.
+      digest: SHA-256 over config and tensors, hex.
+      parameters: number of values under "params/".
+      dtype: safetensors' name of the type that most values have, such as "BF16".
+      file_bytes: size of the file.
+    """
+
+    path: pathlib.Path
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    digest: str
+    parameters: int
+    dtype: str
+    file_bytes: int
+
+    @property
+    def name(self) -> str:
+        """The model's name, as `glc models` shows it."""
+        return self.config["name"]
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The bytes by which a .glc file names these weights."""
+        return fingerprint(self.digest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """A weights file in memory: a nested dict of numpy arrays and what describes it."""
+
+    tree: Tree
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    digest: str
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The bytes by which a .glc file names these weights."""
+        return fingerprint(self.digest)
+
+
+def fingerprint(digest: str) -> bytes:
+    """The first bytes of a digest (hex)."""
+    return bytes.fromhex(digest)[:FINGERPRINT_BYTES]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested dict as ("a/b/c", leaf), in sorted order of the path's parts."""
+    for key in sorted(tree):
+        value, path = tree[key], f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{path}/")
+        else:
+            yield path, value
+
+
+def unflatten(leaves: Mapping[str, Any]) -> Tree:
+    """The inverse of `flatten`."""
+    tree: Tree = {}
+    for path, value in leaves.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = value
+    return tree
+
+
+def digest_of(config: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) -> str:
+    """SHA-256, hex, over the model section of the config and every tensor in order of its name."""
+    sha = hashlib.sha256(json.dumps(config["model"], sort_keys=True).encode())
+    for path in sorted(leaves):
+        leaf = leaves[path]
+        sha.update(f"{path} {leaf.dtype} {leaf.shape}".encode())
+        sha.update(leaf.reshape(-1).view(np.uint8).data)
+    return sha.hexdigest()
+
+
+def save(
+    path: str | os.PathLike,
+    tree: Mapping[str, Any],
+    config: Mapping[str, Any],
+    provenance: Mapping[str, Any] | None = None,
+) -> Description:
+    """Write a weights file; an existing one is replaced only once the new one is complete.
+
+    Args:
+      path: the file to write.
+      tree: nested dict of arrays with the top-level keys "params" and, where they exist, "exact"
+        and "z_prior".
+      config: {"name": str, "model": mapping}, JSON-serialisable.
+      provenance: where the weights come from, JSON-serialisable.
+
+    Raises:
+      OutputError: the file cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    path = pathlib.Path(path)
+    leaves = {name: np.asarray(leaf, order="C") for name, leaf in flatten(tree)}
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(config, sort_keys=True),
+        "provenance": json.dumps(provenance or {}, sort_keys=True),
+        "sha256": digest_of(config, leaves),
+    }
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+    try:
+        save_file(leaves, temporary, metadata=metadata)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+    return describe(path)
+
+
+def describe(path: str | os.PathLike) -> Description:
+    """Read the header of a weights file.
+
+    Raises:
+      WeightsError: no such file, or it is damaged, foreign or of a newer version.
+    """
+    path = pathlib.Path(path)
+    with _open(path) as file:
+        metadata = file.metadata() or {}
+        header = _checked_header(path, metadata)
+        parameters, dtypes = 0, {}
+        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            part = file.get_slice(name)
+            size = int(np.prod(part.get_shape(), dtype=np.int64))
+            dtypes[part.get_dtype()] = dtypes.get(part.get_dtype(), 0) + size
+            parameters += size if name.startswith("params/") else 0
+    return Description(
+        path=path,
+        **header,
+        parameters=parameters,
+        dtype=max(dtypes, key=dtypes.get, default="empty"),
+        file_bytes=path.stat().st_size,
+    )
+
+
+def load(path: str | os.PathLike) -> Weights:
+    """Read a weights file whole and verify its digest.
+
+    Raises:
+      WeightsError: no such file, or it is damaged, foreign or of a newer version.
+    """
+    path = pathlib.Path(path)
+    with _open(path) as file:
+        header = _checked_header(path, file.metadata() or {})
+        leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if digest_of(header["config"], leaves) != header["digest"]:
+        raise WeightsError(f"{path}: the tensors do not match the digest; the file is damaged.")
+    try:
+        tree = unflatten(leaves)
+    except (AttributeError, TypeError):
+        raise WeightsError(f"{path}: the tensor names contradict each other.") from None
+    return Weights(tree=tree, **header)
+
+
+def packaged() -> dict[str, pathlib.Path]:
+    """The weights files that ship with the package, by name."""
+    folder = pathlib.Path(str(resources.files(PACKAGE)))
+    return {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
+    """The file that a packaged name or a path means.
+
+    Raises:
+      WeightsError: it is neither.
+    """
+    files = packaged()
+    if str(name_or_path) in files:
+        return files[str(name_or_path)]
+    path = pathlib.Path(name_or_path)
+    if not path.is_file():
+        names = ", ".join(files) or "none"
+        raise WeightsError(
+            f"{path}: no such weights file, nor a packaged model (of those there is: {names})."
+        )
+    return path
+
+
+@functools.cache
+def _packaged_fingerprints() -> dict[bytes, pathlib.Path]:
+    return {describe(path).fingerprint: path for path in packaged().values()}
+
+
+def find(wanted: bytes) -> pathlib.Path | None:
+    """The packaged weights file with this fingerprint, or None."""
+    return _packaged_fingerprints().get(wanted)
+
+
+def _open(path: pathlib.Path):
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weights file.")
+    try:
+        return safe_open(path, framework="numpy")
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error}).") from error
+
+
+def _checked_header(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: a safetensors file, but not weights of glc_jax; checkpoints of the official "
+            "PyTorch code are converted with python -m conversion."
+        )
+    version = metadata.get("format_version", "")
+    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+        raise WeightsError(
+            f"{path}: weights of format version {version!r}; this glc_jax reads up to "
+            f"{FORMAT_VERSION}. Install a newer one."
+        )
+    try:
+        config = json.loads(metadata["config"])
+        provenance = json.loads(metadata["provenance"])
+        digest = metadata["sha256"]
+        valid = (
+            isinstance(config["name"], str)
+            and isinstance(config["model"], dict)
+            and isinstance(provenance, dict)
+            and len(bytes.fromhex(digest)) == hashlib.sha256().digest_size
+        )
+    except (KeyError, ValueError, TypeError):
+        valid = False
+    if not valid:
+        raise WeightsError(f"{path}: the description of the weights is damaged.")
+    return {"config": config, "provenance": provenance, "digest": digest}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
