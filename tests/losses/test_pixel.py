@@ -1,0 +1,31 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax.losses import pixel
+
+
+def test_means_of_each_image():
+    x = jnp.zeros((2, 2, 2, 3))
+    y = x.at[1, 0, 0].set(jnp.array([1.0, -2.0, 3.0]))
+    np.testing.assert_allclose(pixel.l1(x, y), [0, 6 / 12])
+    np.testing.assert_allclose(pixel.l2(x, y), [0, 14 / 12])
+
+
+def test_half_precision_is_summed_in_float32():
+    """256 x 256 x 3 ones overflow a bfloat16 sum, which stops growing at 256."""
+    x = jnp.ones((1, 256, 256, 3), jnp.bfloat16)
+    for loss in (pixel.l1, pixel.l2):
+        value = loss(x, -x)
+        assert value.dtype == jnp.float32
+        np.testing.assert_allclose(value, loss(jnp.ones(1)[:, None, None, None], -1 * x[:1]))
+
+
+def test_gradients():
+    x, y = jax.random.normal(jax.random.key(0), (2, 2, 4, 4, 3))
+    np.testing.assert_allclose(
+        jax.grad(lambda x: pixel.l1(x, y).sum())(x), jnp.sign(x - y) / 48, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        jax.grad(lambda x: pixel.l2(x, y).sum())(x), 2 * (x - y) / 48, rtol=1e-5
+    )
