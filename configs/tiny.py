@@ -13,7 +13,7 @@ def model_config() -> ConfigDict:
             "rate_points": 4,
             "vqvae": {
                 "base_channels": 16,
-                "multipliers": (1, 2, 4, 8, 12),
+                "multipliers": (1, 2, 4, 8, 10),
                 "encoder_blocks": (1, 1, 1, 2, 1),
                 "generator_blocks": (1, 1, 2, 3, 2),
                 "norm_groups": 8,
