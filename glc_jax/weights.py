@@ -18,13 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from glc_jax.errors import OutputError, WeightsError
+from glc_jax.errors import BitstreamError, OutputError, WeightsError
 
 FORMAT = "glc_jax"
 FORMAT_VERSION = 1
 FINGERPRINT_BYTES = 4
 PACKAGE = "glc_jax.pretrained"
 SUFFIX = ".safetensors"
+DEFAULT = "tiny"
+VARIABLE = "GLC_WEIGHTS"  # of the environment: the name or path that stands in for DEFAULT
 
 Tree = dict[str, Any]
 
@@ -209,12 +211,14 @@ def packaged() -> dict[str, pathlib.Path]:
     return {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
-    """The file that a packaged name or a path means.
+def resolve(name_or_path: str | os.PathLike | None = None) -> pathlib.Path:
+    """The file that a packaged name or a path means; None is $GLC_WEIGHTS, or else "tiny".
 
     Raises:
       WeightsError: it is neither.
     """
+    if name_or_path is None:
+        name_or_path = os.environ.get(VARIABLE) or DEFAULT
     files = packaged()
     if str(name_or_path) in files:
         return files[str(name_or_path)]
@@ -235,6 +239,24 @@ def _packaged_fingerprints() -> dict[bytes, pathlib.Path]:
 def find(wanted: bytes) -> pathlib.Path | None:
     """The packaged weights file with this fingerprint, or None."""
     return _packaged_fingerprints().get(wanted)
+
+
+def matching(wanted: bytes) -> pathlib.Path:
+    """The file that decodes what names this fingerprint: $GLC_WEIGHTS or a packaged one.
+
+    Raises:
+      BitstreamError: none has it.
+    """
+    if os.environ.get(VARIABLE) and describe(resolve()).fingerprint == wanted:
+        return resolve()
+    path = find(wanted)
+    if path is None:
+        names = ", ".join(packaged()) or "there are none"
+        raise BitstreamError(
+            f"made with weights {wanted.hex()}, which no packaged model has ({names}); name the "
+            f"right weights file with --weights or {VARIABLE}."
+        )
+    return path
 
 
 def _open(path: pathlib.Path):
