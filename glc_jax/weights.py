@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import pathlib
 import tempfile
@@ -106,14 +107,76 @@ def unflatten(leaves: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def digest_of(config: Mapping[str, Any], leaves: Mapping[str, np.ndarray]) -> str:
+def digest_of(config: Mapping[str, Any], leaves: Mapping[str, Any]) -> str:
     """SHA-256, hex, over the model section of the config and every tensor in order of its name."""
     sha = hashlib.sha256(json.dumps(config["model"], sort_keys=True).encode())
     for path in sorted(leaves):
         leaf = leaves[path]
-        sha.update(f"{path} {leaf.dtype} {leaf.shape}".encode())
-        sha.update(leaf.reshape(-1).view(np.uint8).data)
+        sha.update(f"{path} {leaf.dtype} {tuple(leaf.shape)}".encode())
+        sha.update(_raw(leaf))
     return sha.hexdigest()
+
+
+def _raw(leaf: Any) -> memoryview:
+    """The bytes of an array, or of what gives one, in C order."""
+    return np.asarray(leaf, order="C").reshape(-1).view(np.uint8).data
+
+
+# safetensors' names of the types that weights have.
+_SAFETENSORS_DTYPES = {
+    "float64": "F64",
+    "float32": "F32",
+    "float16": "F16",
+    "bfloat16": "BF16",
+    "int64": "I64",
+    "int32": "I32",
+    "int16": "I16",
+    "int8": "I8",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint16": "U16",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+
+
+def write_safetensors(
+    path: str | os.PathLike, leaves: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file tensor by tensor; an existing one is replaced only at the end.
+
+    safetensors' own writer wants all tensors in memory, twice. Here a leaf is anything with
+    `shape`, `dtype` and what `np.asarray` needs, and only one is in memory at a time.
+
+    Raises:
+      OutputError: the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    # Wide types first, so that every tensor is aligned to its type.
+    order = sorted(leaves, key=lambda name: (-np.dtype(leaves[name].dtype).itemsize, name))
+    for name in order:
+        shape, dtype = tuple(leaves[name].shape), np.dtype(leaves[name].dtype)
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        kind = _SAFETENSORS_DTYPES[dtype.name]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": (start, end)}
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-len(encoded) % 8)
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with open(handle, "wb") as file:
+            file.write(len(encoded).to_bytes(8, "little") + encoded)
+            for name in order:
+                file.write(_raw(leaves[name]))
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    finally:
+        if temporary is not None:
+            pathlib.Path(temporary).unlink(missing_ok=True)
 
 
 def save(
@@ -127,17 +190,17 @@ def save(
     Args:
       path: the file to write.
       tree: nested dict of arrays with the top-level keys "params" and, where they exist, "exact"
-        and "z_prior".
+        and "z_prior". A leaf may also be an object with `shape`, `dtype` and `__array__`, whose
+        values are asked for only when they are written.
       config: {"name": str, "model": mapping}, JSON-serialisable.
       provenance: where the weights come from, JSON-serialisable.
 
     Raises:
       OutputError: the file cannot be written.
     """
-    from safetensors.numpy import save_file
-
-    path = pathlib.Path(path)
-    leaves = {name: np.asarray(leaf, order="C") for name, leaf in flatten(tree)}
+    leaves = {
+        name: leaf if hasattr(leaf, "dtype") else np.asarray(leaf) for name, leaf in flatten(tree)
+    }
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
@@ -145,19 +208,7 @@ def save(
         "provenance": json.dumps(provenance or {}, sort_keys=True),
         "sha256": digest_of(config, leaves),
     }
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-    try:
-        save_file(leaves, temporary, metadata=metadata)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        pathlib.Path(temporary).unlink(missing_ok=True)
+    write_safetensors(path, leaves, metadata)
     return describe(path)
 
 

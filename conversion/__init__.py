@@ -1,0 +1,1 @@
+"""Official PyTorch checkpoints <-> this project's weights files, without PyTorch."""
