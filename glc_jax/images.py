@@ -68,29 +68,29 @@ def read(
         with Image.open(source) as image:
             width, height = image.size
             if width == 0 or height == 0:
-                raise InputError(f"the picture is empty ({width} x {height})")
+                raise InputError(f"the picture is empty ({width} x {height}).")
             if max_pixels is not None and width * height > max_pixels:
                 raise InputError(
                     f"{width} x {height} = {width * height:,} pixels are more than the limit of "
-                    f"{max_pixels:,} (--max-pixels, max_pixels=)"
+                    f"{max_pixels:,} (--max-pixels, max_pixels=)."
                 )
             if getattr(image, "is_animated", False) and image.format != "MPO":
-                warnings.warn(f"{name}: only the first of several frames is used", stacklevel=2)
+                warnings.warn(f"{name}: only the first of several frames is used.", stacklevel=2)
             return to_rgb(image, background=background)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except FileNotFoundError as error:
-        raise InputError(f"{name}: no such file") from error
+        raise InputError(f"{name}: no such file.") from error
     except IsADirectoryError as error:
-        raise InputError(f"{name}: is a folder, not a picture") from error
+        raise InputError(f"{name}: is a folder, not a picture.") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not a picture in a format that Pillow reads") from error
+        raise InputError(f"{name}: not a picture in a format that Pillow reads.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError(f"{name}: larger than PIL.Image.MAX_IMAGE_PIXELS allows") from error
+        raise InputError(f"{name}: larger than PIL.Image.MAX_IMAGE_PIXELS allows.") from error
     except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error})") from error
+        raise InputError(f"{name}: cannot be read ({error.strerror or error}).") from error
     except _DAMAGED as error:
-        raise InputError(f"{name}: damaged picture ({error})") from error
+        raise InputError(f"{name}: damaged picture ({error}).") from error
 
 
 def to_rgb(image: Image.Image, *, background: Color | None = None) -> np.ndarray:
@@ -115,14 +115,15 @@ def to_rgb(image: Image.Image, *, background: Color | None = None) -> np.ndarray
     import numpy as np
     from PIL import Image, ImageOps
 
+    name = getattr(image, "filename", "") or "picture"
     profile = image.info.get("icc_profile")
     image = ImageOps.exif_transpose(image)
     image, alpha = _split_alpha(_to_8_bits(image))
-    image = _to_srgb(image, profile)
+    image = _to_srgb(image, profile, name)
     if alpha is not None and alpha.getextrema()[0] < 255:
         if background is None:
             raise InputError(
-                "has transparent pixels; say what goes behind them (--background, background=)"
+                "has transparent pixels; say what goes behind them (--background, background=)."
             )
         image = Image.composite(image, Image.new("RGB", image.size, parse_color(background)), alpha)
     return np.asarray(image)
@@ -138,12 +139,12 @@ def parse_color(color: Color) -> tuple[int, int, int]:
 
     if not isinstance(color, str):
         if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-            raise InputError(f"{color!r} is not a colour: give three values of 0 to 255")
+            raise InputError(f"{color!r} is not a colour: give three values of 0 to 255.")
         return tuple(int(value) for value in color)
     try:
         return ImageColor.getrgb(color)[:3]
     except ValueError:
-        raise InputError(f"{color!r} is not a colour: try white or '#ffffff'") from None
+        raise InputError(f"{color!r} is not a colour: try white or '#ffffff'.") from None
 
 
 def find(folder: str | os.PathLike[str]) -> list[Path]:
@@ -154,10 +155,10 @@ def find(folder: str | os.PathLike[str]) -> list[Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder.")
     found = [path for path in walk(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
     if not found:
-        raise InputError(f"{folder}: no pictures in this folder")
+        raise InputError(f"{folder}: no pictures in this folder.")
     return found
 
 
@@ -194,7 +195,7 @@ def encode(image: np.ndarray, name: str) -> bytes:
     try:
         Image.fromarray(image).save(buffer, format=kind, **options)
     except (OSError, ValueError, KeyError) as error:
-        raise OutputError(f"{name}: Pillow cannot write this as {kind} ({error})") from error
+        raise OutputError(f"{name}: Pillow cannot write this as {kind} ({error}).") from error
     return buffer.getvalue()
 
 
@@ -212,7 +213,7 @@ def picture_format(name: str | os.PathLike[str]) -> str:
         Image.init()
     kind = Image.EXTENSION.get(suffix)
     if kind not in Image.SAVE:
-        raise OutputError(f"{name}: no picture format is written under the suffix {suffix!r}")
+        raise OutputError(f"{name}: no picture format is written under the suffix {suffix!r}.")
     return kind
 
 
@@ -237,7 +238,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> None:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
@@ -250,7 +251,9 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     top = 1 if image.mode == "F" else 65535
     if not (values.min() >= 0 and values.max() <= top):
-        raise InputError(f"grey values of {values.min()} to {values.max()} are not within 0..{top}")
+        raise InputError(
+            f"grey values of {values.min()} to {values.max()} are not within 0..{top}."
+        )
     grey = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
     transparent = image.info.get("transparency")  # PNG's tRNS: the grey value that is not there
     if transparent is not None:
@@ -274,7 +277,7 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     return image, None
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
     """ "L", "RGB", "CMYK" or "LAB" as "RGB" in sRGB; a profile that cannot be used is ignored."""
     from PIL import ImageCms
 
@@ -299,7 +302,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     except (ImageCms.PyCMSError, OSError) as error:
         if image.mode == "LAB":
             raise
-        warnings.warn(f"the ICC profile is ignored ({error})", stacklevel=3)
+        warnings.warn(f"{name}: the ICC profile is ignored ({error}).", stacklevel=3)
         return image.convert("RGB")
 
 
