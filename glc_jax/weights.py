@@ -19,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from glc_jax import bitstream
 from glc_jax.errors import BitstreamError, OutputError, WeightsError
 
 FORMAT = "glc_jax"
 FORMAT_VERSION = 1
-FINGERPRINT_BYTES = 4
 PACKAGE = "glc_jax.pretrained"
 SUFFIX = ".safetensors"
 DEFAULT = "tiny"
@@ -82,7 +82,7 @@ class Weights:
 
 def fingerprint(digest: str) -> bytes:
     """The first bytes of a digest (hex)."""
-    return bytes.fromhex(digest)[:FINGERPRINT_BYTES]
+    return bytes.fromhex(digest)[: bitstream.FINGERPRINT_BYTES]
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

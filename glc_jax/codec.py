@@ -1,0 +1,328 @@
+"""Codec: pictures to .glc files and back, the only place where model, entropy and bitstream meet.
+
+    image -E-> l -g_a-> y -h_a-> z -> indices k         float, on any device
+    k, y  -> residuals y_q and their tables             exact integers (entropy.exact)
+    k, y_q -> bytes                                     entropy.range_coder, bitstream
+    bytes -> k, y_q, y_hat                              exact integers again
+    y_hat -g_s-> l_hat -G-> image                       float
+
+Only the integers decide what the bytes mean, so a file decodes on every machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax import bitstream, images, weights
+from glc_jax.entropy import tables
+from glc_jax.entropy.distributions import gaussian_bits
+from glc_jax.entropy.exact import EntropyNetworks
+from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+from glc_jax.errors import BitstreamError, InputError, WeightsError
+from glc_jax.models import glc
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TRAINING_PARTS = ("code_predictor", "pixel_code_predictor")
+"""Parts of a model that no file needs; a weights file may hold them."""
+
+
+class Estimate(NamedTuple):
+    """The float model's own numbers for a picture, no file; h, w are the padded latent's size.
+
+    Attributes:
+      bits_y: the published estimate of what y costs, in bits.
+      bits_z: log2 of the hyper codebook's size an index, in bits.
+      z_indices: int32 [h / 4, w / 4].
+      y_q: int32 [h, w, C].
+      reconstruction: uint8 [height, width, 3].
+    """
+
+    bits_y: float
+    bits_z: float
+    z_indices: np.ndarray
+    y_q: np.ndarray
+    reconstruction: np.ndarray
+
+
+def load(name_or_path: str | os.PathLike[str] | None = None) -> Codec:
+    """The codec of a packaged model's name or of a weights file; None means the default.
+
+    Raises:
+      WeightsError: there is no such file, or it is damaged, foreign or newer.
+    """
+    return Codec(weights.load(weights.resolve(name_or_path)))
+
+
+class Codec:
+    """A model with its weights, ready to compress and decompress.
+
+    The first call for a picture of a new (padded) size compiles; later ones are fast.
+
+    Attributes:
+      config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
+      params: float32 parameters, as the model's `apply` takes them under "params".
+    """
+
+    def __init__(self, loaded: weights.Weights) -> None:
+        self._weights = loaded
+        self.config = loaded.config
+        self._model = _build(loaded)
+        self.params = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float32),
+            {k: v for k, v in loaded.tree["params"].items() if k not in TRAINING_PARTS},
+        )
+        self._multiple = glc.size_multiple(self.config["model"])
+
+    @property
+    def fingerprint(self) -> bytes:
+        """What a .glc file calls these weights."""
+        return self._weights.fingerprint
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the weights come from."""
+        return self._weights.provenance
+
+    @property
+    def highest_rate(self) -> float:
+        """The largest rate, that of the last trained point."""
+        return float(self.config["model"]["rate_points"] - 1)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights file that `load` reads; raises OutputError."""
+        weights.save(path, self._weights.tree, self.config, self.provenance)
+
+    def compress(self, image: np.ndarray | Image.Image, rate: float = 1.5) -> bytes:
+        """A picture as the bytes of a .glc file.
+
+        Args:
+          image: uint8 [height, width, 3], or a Pillow image of any mode (see `images.to_rgb`).
+          rate: 0 (fewest bytes) to `highest_rate`; used to a precision of 1/84.
+
+        Raises:
+          InputError: not such a picture, or a rate out of range.
+          WeightsError: the weights have no integer entropy networks.
+        """
+        pixels, rate = _checked_pixels(image), self._checked_rate(rate)
+        return self._code_latent(self._latent(pixels), pixels.shape, rate)
+
+    def compress_to_size(
+        self, image: np.ndarray | Image.Image, target_bytes: int
+    ) -> tuple[bytes, float]:
+        """The file of the highest rate that is at most `target_bytes` long, and its rate.
+
+        Where even rate 0 is longer, that file: the nearest one. Raises as `compress` does.
+        """
+        pixels = _checked_pixels(image)
+        latent = self._latent(pixels)
+
+        @functools.cache
+        def at(step: int) -> bytes:
+            return self._code_latent(latent, pixels.shape, step / bitstream.RATE_UNIT)
+
+        low, high = 0, round(self.highest_rate * bitstream.RATE_UNIT)
+        if len(at(high)) <= target_bytes:
+            return at(high), self.highest_rate
+        # Invariant: at(high) is too long; at(low) fits unless low is 0.
+        while high - low > 1:
+            middle = (low + high) // 2
+            if len(at(middle)) <= target_bytes:
+                low = middle
+            else:
+                high = middle
+        return at(low), low / bitstream.RATE_UNIT
+
+    def decompress(
+        self, data: bytes, preview: bool = False, max_pixels: int | None = images.MAX_PIXELS
+    ) -> np.ndarray:
+        """The picture of a .glc file: uint8 [height, width, 3].
+
+        Args:
+          data: the whole file.
+          preview: decode from z alone, every residual taken as 0.
+          max_pixels: refuse a larger width x height before anything is allocated; None: no limit.
+
+        Raises:
+          BitstreamError: damaged, foreign, newer, too large, or coded with other weights.
+        """
+        container = bitstream.parse(data, max_pixels=max_pixels)
+        if container.fingerprint != self.fingerprint:
+            raise BitstreamError(
+                f"The file was written with the weights {container.fingerprint.hex()}; "
+                f"these are {self.fingerprint.hex()} ({self.config['name']}). "
+                "Decode it with the weights that wrote it (--weights)."
+            )
+        if container.rate > self.highest_rate:
+            raise BitstreamError(
+                f"The file states rate {container.rate:g}, above these weights' highest, "
+                f"{self.highest_rate:g}; it is damaged."
+            )
+        y_hat = self._decode_latent(container, preview)
+        height, width = container.height, container.width
+        pixels = _reconstruct(self._model, self.params, y_hat, np.float32([container.rate]))
+        return np.asarray(pixels)[0, :height, :width]
+
+    def estimate(self, image: np.ndarray | Image.Image, rate: float = 1.5) -> Estimate:
+        """The float model's own numbers for a picture: what papers report, without a file.
+
+        Arguments and errors as those of `compress`; the rate is used as it is.
+        """
+        pixels, rate = _checked_pixels(image), self._checked_rate(rate)
+        rates = np.float32([rate])
+        y, z_indices = _analyse(self._model, self.params, self._latent(pixels), rates)
+        coded = _code_float(self._model, self.params, y, z_indices)
+        bits = np.asarray(gaussian_bits(coded.y_q, coded.scales), np.float64)
+        height, width = pixels.shape[:2]
+        shown = np.asarray(_reconstruct(self._model, self.params, coded.y_hat, rates))
+        return Estimate(
+            bits_y=float(bits.sum()),
+            bits_z=float(z_indices.size * np.log2(self.config["model"]["hyper_codebook_size"])),
+            z_indices=np.asarray(z_indices)[0],
+            y_q=np.asarray(coded.y_q, np.int32)[0],
+            reconstruction=shown[0, :height, :width],
+        )
+
+    def _checked_rate(self, rate: float) -> float:
+        if not 0 <= rate <= self.highest_rate:
+            raise InputError(f"rate {rate} is not within 0 .. {self.highest_rate:g}.")
+        return float(rate)
+
+    def _latent(self, pixels: np.ndarray) -> jax.Array:
+        """l [1, h, w, C] of the padded picture."""
+        height, width = pixels.shape[:2]
+        padding = ((0, -height % self._multiple), (0, -width % self._multiple), (0, 0))
+        return _encode(self._model, self.params, np.pad(pixels, padding, mode="edge")[None])
+
+    @functools.cached_property
+    def _networks(self) -> EntropyNetworks:
+        if "exact" not in self._weights.tree:
+            raise WeightsError(
+                f"The weights {self.config['name']!r} have no integer entropy networks, so they "
+                "can estimate but not write files; export or convert them anew."
+            )
+        return EntropyNetworks(self._weights.tree["exact"])
+
+    @functools.cached_property
+    def _coder(self) -> SymbolCoder:
+        prior = self._weights.tree.get("z_prior", {}).get("frequencies")
+        size = self.config["model"]["hyper_codebook_size"]
+        return SymbolCoder(tables.gaussian(), z_size=size, z_prior=prior)
+
+    def _code_latent(self, latent: jax.Array, shape: tuple[int, ...], rate: float) -> bytes:
+        """The file of a picture [height, width, 3] whose latent is given."""
+        rate = bitstream.nearest_rate(rate)
+        y, z = _analyse(self._model, self.params, latent, np.float32([rate]))
+        z_indices = np.asarray(z)
+        coded = self._networks.encode(z_indices, np.asarray(y))
+        steps = [(y_q[0], table_index[0]) for y_q, table_index in coded.steps]
+        symbols = self._coder.encode(z_indices[0], steps)
+        check = bitstream.symbols_check(z_indices[0], coded.y_hat_fixed[0])
+        height, width = shape[:2]
+        return bitstream.serialise(
+            bitstream.Container(width, height, rate, self.fingerprint, *symbols, check)
+        )
+
+    def _decode_latent(self, container: bitstream.Container, preview: bool) -> np.ndarray:
+        """y_hat float32 [1, h, w, C] of a parsed file."""
+        symbols = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
+        decoder = self._coder.decoder(symbols)
+        h, w = (-(-side // self._multiple) for side in (container.height, container.width))
+        z_indices = decoder.z(h * w).reshape(1, h, w)
+        if preview:
+            return self._networks.preview(z_indices).y_hat
+        decoded = self._networks.decode(
+            z_indices, lambda step, table_index: decoder.step(table_index[0])[None]
+        )
+        if bitstream.symbols_check(z_indices[0], decoded.y_hat_fixed[0]) != container.symbols_check:
+            raise BitstreamError("The file is damaged: its check does not match its symbols.")
+        return decoded.y_hat
+
+
+def _build(loaded: weights.Weights) -> glc.GLC:
+    """The model of a weights file, once its parameters are known to fit."""
+    name = loaded.config["name"]
+    try:
+        fields = {**loaded.config["model"], **dict.fromkeys(TRAINING_PARTS)}
+        model = glc.build(fields)
+        size = glc.size_multiple(fields)
+        expected = jax.eval_shape(
+            model.init, jax.random.key(0), np.zeros((1, size, size, 3), np.float32), np.zeros(1)
+        )
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        raise WeightsError(f"The config of the weights {name!r} makes no model: {error}") from error
+    found = {k: v for k, v in loaded.tree.get("params", {}).items() if k not in TRAINING_PARTS}
+    wanted = {path: leaf.shape for path, leaf in weights.flatten(expected["params"])}
+    given = {path: leaf.shape for path, leaf in weights.flatten(found)}
+    paths = wanted.keys() | given.keys()
+    wrong = sorted(path for path in paths if wanted.get(path) != given.get(path))
+    if wrong:
+        raise WeightsError(
+            f"The weights {name!r} do not fit their config: {len(wrong)} parameters are missing, "
+            f"unknown or of another shape, first {wrong[0]}."
+        )
+    return model
+
+
+def _checked_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
+    if not isinstance(image, np.ndarray):
+        image = images.to_rgb(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise InputError(
+            f"An image must be uint8 [height, width, 3] and not empty, not {image.dtype} "
+            f"{list(image.shape)}."
+        )
+    for side in image.shape[:2]:
+        if side > bitstream.MAX_SIDE:
+            raise InputError(f"A side of {side} pixels is over the format's {bitstream.MAX_SIDE}.")
+    return image
+
+
+def to_model_range(pixels: jax.Array) -> jax.Array:
+    """uint8 -> float32 in [-1, 1]."""
+    return (pixels.astype(jnp.float32) / 255 - 0.5) * 2
+
+
+def to_pixels(x: jax.Array) -> jax.Array:
+    """float in [-1, 1], clipped -> uint8."""
+    return jnp.clip(jnp.rint((x / 2 + 0.5) * 255), 0, 255).astype(jnp.uint8)
+
+
+def _step(function: Callable) -> Callable:
+    """Compiled once for each model and shape, whatever the codec object."""
+    return functools.partial(jax.jit, static_argnums=0)(function)
+
+
+@_step
+def _encode(model: glc.GLC, params: Mapping, pixels: jax.Array) -> jax.Array:
+    return model.apply({"params": params}, to_model_range(pixels), method="encode")
+
+
+@_step
+def _analyse(
+    model: glc.GLC, params: Mapping, latent: jax.Array, rate: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    y = model.apply({"params": params}, latent, rate, method="analysis")
+    z = model.apply({"params": params}, y, method="hyper_analysis")
+    return y, model.apply({"params": params}, z, method="quantize_z").indices
+
+
+@_step
+def _code_float(model: glc.GLC, params: Mapping, y: jax.Array, z_indices: jax.Array) -> Any:
+    z_hat = model.apply({"params": params}, z_indices, method="embed_z")
+    prior = model.apply({"params": params}, z_hat, method="prior_params")
+    return model.apply({"params": params}, y, prior, method="code_y")
+
+
+@_step
+def _reconstruct(model: glc.GLC, params: Mapping, y_hat: jax.Array, rate: jax.Array) -> jax.Array:
+    latent = model.apply({"params": params}, y_hat, rate, method="synthesis")
+    return to_pixels(model.apply({"params": params}, latent, method="generate"))
