@@ -224,6 +224,24 @@ def glc(config: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+# ---- The discriminator, in the PatchGAN code's numbering: convolution, norm, leaky, ...
+
+
+def discriminator(layers: int) -> list[Row]:
+    """The PatchGAN with `layers` strided layers after the first; ours are two collections."""
+    rows: list[Row] = [("main.0", "params/conv_in", conv)]
+    for i in range(1, layers + 2):
+        position = 3 * i - 1
+        rows += [
+            (f"main.{position}.weight", f"params/conv_{i}/kernel", CONV),
+            (f"main.{position + 1}.weight", f"params/norm_{i}/scale", SAME),
+            (f"main.{position + 1}.bias", f"params/norm_{i}/bias", SAME),
+            (f"main.{position + 1}.running_mean", f"batch_stats/norm_{i}/mean", SAME),
+            (f"main.{position + 1}.running_var", f"batch_stats/norm_{i}/var", SAME),
+        ]
+    return [*rows, (f"main.{3 * layers + 5}", "params/conv_out", conv)]
+
+
 # ---- From tables to entries
 
 
@@ -250,20 +268,25 @@ class Entry(NamedTuple):
         return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def entries(rows: list[Row], shapes: Mapping[str, tuple[int, ...]]) -> list[Entry]:
+def entries(
+    rows: list[Row], shapes: Mapping[str, tuple[int, ...]], prefix: str = ""
+) -> list[Entry]:
     """One entry for each official tensor of the model whose parameters have these `shapes`.
 
-    `shapes` maps "/"-joined names to shapes. Raises ValueError if the rows do not give each
-    parameter exactly once, which means that tables and model have come apart.
+    `shapes` maps "/"-joined names to shapes; our names in the entries get `prefix`. Raises
+    ValueError if the rows do not give each parameter exactly once, which means that tables and
+    model have come apart.
     """
     result = []
     for official, ours, layout in _leaves(rows, "", ""):
         if all(name in shapes for name in ours):
             first, *rest = layout.official_shape(shapes[ours[0]])
-            result.append(Entry(official, (first * len(ours), *rest), ours, layout))
+            names = tuple(prefix + name for name in ours)
+            result.append(Entry(official, (first * len(ours), *rest), names, layout))
     mapped = sorted(name for entry in result for name in entry.ours)
-    if mapped != sorted(shapes):
-        different = sorted(set(mapped) ^ set(shapes)) or "one is mapped twice"
+    expected = sorted(prefix + name for name in shapes)
+    if mapped != expected:
+        different = sorted(set(mapped) ^ set(expected)) or "one is mapped twice"
         raise ValueError(f"the tables do not match the model: {different}")
     return result
 

@@ -76,6 +76,20 @@ def load(path: str | os.PathLike) -> Any:
     return _Unpickler(path, entries, folder).load(entries[pickles[0]])
 
 
+def release(array: np.ndarray) -> None:
+    """Give back the memory of all that was read of the file that `array` is a view of.
+
+    Values stay valid: they are read again when they are needed again. Does nothing for an array
+    that is no view of a mapped file, and where the system cannot do it.
+    """
+    owner: Any = array
+    while not isinstance(owner, memoryview) and getattr(owner, "base", None) is not None:
+        owner = owner.base
+    mapped = getattr(owner, "obj", None)
+    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
 def _foreign(path: str | os.PathLike, data: mmap.mmap) -> WeightsError:
     if LEGACY_MAGIC in data[:64]:
         return WeightsError(

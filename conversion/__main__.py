@@ -1,0 +1,64 @@
+"""python -m conversion CHECKPOINT -o WEIGHTS: official checkpoints to weights files, and back."""
+
+import argparse
+import pathlib
+import sys
+
+from glc_jax.errors import GLCError
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m conversion",
+        description=(
+            "Converts checkpoints of PyTorch, without PyTorch: GLC, a stage-I VQ-VAE, CodeFormer's "
+            "vqgan_code1024.pth, a discriminator, AlexNet, VGG16, LPIPS heads, FID's Inception v3."
+        ),
+    )
+    parser.add_argument("source", type=pathlib.Path, help="a file of torch.save, or .safetensors")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file to write")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument(
+        "--config",
+        type=pathlib.Path,
+        help="model config, such as configs/tiny.py, of a checkpoint that is not a released one",
+    )
+    parser.add_argument(
+        "--to-torch",
+        action="store_true",
+        help="the other way: weights file to a state dict with the official names, "
+        ".safetensors or (with torch installed) .pth.tar",
+    )
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command; returns the exit status (1 after an error, whose sentence it prints)."""
+    options = _parser().parse_args(arguments)
+    # Imported late: --help need not wait for JAX.
+    from conversion import convert, kinds
+
+    try:
+        if options.to_torch:
+            count = convert.to_torch(options.source, options.output)
+            print(f"wrote {options.output}: {count} tensors with the official names")
+            return 0
+        config = kinds.load_config(options.config) if options.config else None
+        report = convert.to_weights(options.source, options.output, options.dtype, config)
+    except GLCError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for line in report.found:
+        print(f"found {line}")
+    for line in report.aside:
+        print(f"left aside {line}")
+    written = report.written
+    print(
+        f"wrote {written.path}: {written.file_bytes:,} bytes, {options.dtype}, "
+        f"fingerprint {written.fingerprint.hex()}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
