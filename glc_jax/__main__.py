@@ -1,0 +1,5 @@
+"""`python -m glc_jax` is `glc`."""
+
+from glc_jax.cli import main
+
+main()

@@ -1,0 +1,589 @@
+"""The `glc` command: compress, decompress, info, models, evaluate.
+
+Starting fast is a feature: this module imports the standard library only, and each command imports
+what it needs when it runs. JAX is imported by compress, decompress and evaluate alone.
+
+Exit status: 0 all done, 1 something failed (the rest was done), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import functools
+import json
+import logging
+import math
+import os
+import signal
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from glc_jax import images
+from glc_jax.errors import GLCError, InputError, OutputError
+
+if TYPE_CHECKING:
+    from glc_jax.codec import Codec
+
+STDIO = "-"
+CACHE_BYTES = 2**30
+"""What JAX's compilation cache may hold before it drops what was used least recently."""
+FILE_BYTES = 2**28
+"""More than any .glc file can have: a longer input is refused unread."""
+
+
+class UsageError(GLCError):
+    """Arguments that make no sense together."""
+
+
+def main() -> NoReturn:
+    """The process behind `glc`: settings that only a whole process can make, then `run`."""
+    from PIL import Image
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glc_jax"
+    for name, value in {
+        # The second run on a picture of the same size compiles nothing.
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(CACHE_BYTES),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        # A short-lived process has no use for most of a GPU's memory.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # exceptions tell enough
+    Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, also before decoding
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    sys.exit(run())
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line (without the program's name) and returns the exit status."""
+    options = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return options.command(options)
+        except UsageError as error:
+            _complain(str(error))
+            return 2
+        except GLCError as error:
+            _complain(str(error))
+            return 1
+        except KeyboardInterrupt:
+            _complain("interrupted.")
+            return 130
+        except BrokenPipeError:  # `glc info *.glc | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+
+
+# ---------------------------------------------------------------------------- arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """Complains in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="glc", description="GLC, the generative latent image codec.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser(
+        "compress",
+        help="pictures to .glc files",
+        description="Compress anything Pillow reads. The name of the output is that of the input "
+        "with the suffix .glc unless -o gives one; a name that -o gives is overwritten.",
+    )
+    _add_files(command, "a picture, a folder of pictures, or - for standard input")
+    amount = command.add_mutually_exclusive_group()
+    amount.add_argument(
+        "--rate",
+        type=_number(0, 3),
+        default=1.5,
+        metavar="R",
+        help="0 (fewest bytes) to 3, any number in between (default: %(default)s)",
+    )
+    amount.add_argument(
+        "--target-bpp",
+        type=_number(0),
+        metavar="B",
+        help="choose the rate that comes nearest to B bits per pixel without more",
+    )
+    amount.add_argument(
+        "--target-bytes",
+        type=_count,
+        metavar="N",
+        help="choose the rate that comes nearest to a file of N bytes without more",
+    )
+    _add_weights(command, "which model to use")
+    command.add_argument(
+        "--background", metavar="COLOR", help="what to put behind transparent pixels: white, '#888'"
+    )
+    _add_max_pixels(command)
+    command.set_defaults(command=compress)
+
+    command = commands.add_parser(
+        "decompress",
+        help=".glc files to pictures",
+        description="Decompress. The suffix of the output chooses its format (without -o: .png).",
+    )
+    _add_files(command, "a .glc file, a folder of them, or - for standard input")
+    command.add_argument(
+        "--preview", action="store_true", help="a rough picture, from the hyper-information z alone"
+    )
+    _add_weights(command, "the model to use where it is not the packaged one that the file names")
+    _add_max_pixels(command)
+    command.set_defaults(command=decompress)
+
+    command = commands.add_parser(
+        "info", help="what a .glc file holds", description="Show where each byte of a file goes."
+    )
+    command.add_argument("inputs", nargs="+", metavar="IN", help="a .glc file")
+    command.add_argument("--json", action="store_true", help="one JSON object a line and file")
+    _add_weights(command, "a weights file that the .glc file may have been made with")
+    command.set_defaults(command=info)
+
+    command = commands.add_parser(
+        "models",
+        help="the models that --weights accepts",
+        description="List the packaged models, or describe weights files.",
+    )
+    command.add_argument("paths", nargs="*", metavar="WEIGHTS", help="a weights file to describe")
+    command.add_argument("--json", action="store_true", help="one JSON object a line and model")
+    command.set_defaults(command=models)
+    return parser
+
+
+def _add_files(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument("inputs", nargs="+", metavar="IN", help=what)
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="the file to write (- for standard output); a folder, if there are several inputs",
+    )
+    command.add_argument(
+        "-f", "--force", action="store_true", help="without -o: replace files that exist"
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="print problems only")
+
+
+def _add_weights(command: argparse.ArgumentParser, what: str) -> None:
+    command.add_argument(
+        "--weights",
+        metavar="NAME|PATH",
+        help=f"{what}: a name from `glc models` or a weights file (default: $GLC_WEIGHTS, or tiny)",
+    )
+
+
+def _add_max_pixels(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-pixels",
+        type=_count,
+        default=images.MAX_PIXELS,
+        metavar="N",
+        help="refuse pictures of more pixels (default: %(default)s)",
+    )
+
+
+class _Version(argparse.Action):
+    """--version, looked up only when it is asked for."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> NoReturn:
+        import glc_jax
+
+        print(f"glc {glc_jax.__version__}")
+        parser.exit()
+
+
+def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (low <= value <= high and math.isfinite(value)):
+            limits = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
+            raise argparse.ArgumentTypeError(f"{text} is not a number {limits}")
+        return value
+
+    parse.__name__ = "number"  # argparse's word for it when float() fails
+    return parse
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
+    return value
+
+
+_count.__name__ = "whole number"
+
+
+# ---------------------------------------------------------------------------- commands
+
+
+def compress(options: argparse.Namespace) -> int:
+    """`glc compress`."""
+    from glc_jax import weights
+
+    if options.background is not None:
+        try:
+            images.parse_color(options.background)
+        except InputError as error:
+            raise UsageError(f"--background: {error}") from error
+    path = weights.resolve(options.weights)
+    weights.describe(path)  # a bad weights file is told before any work
+    plan = _plan(options, ".glc", images.find)
+
+    def work(job: Job) -> str:
+        image = images.read(
+            sys.stdin.buffer if job.source == STDIO else job.source,
+            max_pixels=options.max_pixels,
+            background=options.background,
+        )
+        codec = _codec(path)
+        height, width, _ = image.shape
+        target = options.target_bytes
+        if options.target_bpp is not None:
+            target = int(options.target_bpp * width * height / 8)
+        if target is None:
+            rate = options.rate
+            data = codec.compress(image, rate=rate)
+        else:
+            data, rate = codec.compress_to_size(image, target_bytes=target)
+            if len(data) > target or (rate == codec.highest_rate and len(data) < target):
+                bpp = 8 * len(data) / (width * height)
+                warnings.warn(
+                    f"{job.source}: {target:,} bytes are out of reach; the nearest file has "
+                    f"{len(data):,} ({bpp:.4f} bpp).",
+                    stacklevel=1,
+                )
+        _write(job, data)
+        return f"{len(data):,} bytes, {8 * len(data) / (width * height):.4f} bpp, rate {rate:.4g}"
+
+    return _work(plan, work, options)
+
+
+def decompress(options: argparse.Namespace) -> int:
+    """`glc decompress`."""
+    from glc_jax import bitstream, weights
+
+    given = None if options.weights is None else weights.resolve(options.weights)
+    if given is not None:
+        weights.describe(given)
+    plan = _plan(options, ".png", _find_glc)
+
+    def work(job: Job) -> str:
+        kind = "out.png" if job.target == STDIO else job.target
+        images.picture_format(kind)  # an unknown suffix is told before any work
+        data = _read(job.source)
+        with _about(job.source):
+            header = bitstream.parse(data, max_pixels=options.max_pixels)
+            codec = _codec(given or weights.matching(header.fingerprint))
+            image = codec.decompress(data, preview=options.preview, max_pixels=options.max_pixels)
+        _write(job, images.encode(image, kind))
+        return f"{header.width} x {header.height} pixels"
+
+    return _work(plan, work, options)
+
+
+def info(options: argparse.Namespace) -> int:
+    """`glc info`."""
+    from glc_jax import bitstream, weights
+
+    given = None
+    if options.weights is not None or weights.VARIABLE in os.environ:
+        given = weights.describe(weights.resolve(options.weights))
+    failed = False
+    for source in options.inputs:
+        try:
+            data = _read(source)
+            with _about(source):
+                header = bitstream.parse(data, max_pixels=None)
+                model = given
+                if model is None or model.fingerprint != header.fingerprint:
+                    path = weights.find(header.fingerprint)
+                    model = path and weights.describe(path)
+        except GLCError as error:
+            _complain(str(error))
+            failed = True
+            continue
+        facts = {
+            "file": source,
+            "width": header.width,
+            "height": header.height,
+            "bytes": len(data),
+            "bpp": 8 * len(data) / (header.width * header.height),
+            "rate": header.rate,
+            "sections": bitstream.sections(header),
+            "weights": {
+                "fingerprint": header.fingerprint.hex(),
+                "name": model.name if model else None,
+                "provenance": model.provenance if model else None,
+            },
+        }
+        print(json.dumps(facts) if options.json else _info_text(facts))
+    return int(failed)
+
+
+def models(options: argparse.Namespace) -> int:
+    """`glc models`."""
+    from glc_jax import weights
+
+    named = {path: path for path in options.paths} or weights.packaged()
+    failed = False
+    for name, path in named.items():
+        try:
+            model = weights.describe(path)
+        except GLCError as error:
+            _complain(str(error))
+            failed = True
+            continue
+        facts = {
+            "weights": str(name),
+            "name": model.name,
+            "path": str(model.path),
+            "bytes": model.file_bytes,
+            "parameters": model.parameters,
+            "dtype": model.dtype,
+            "fingerprint": model.fingerprint.hex(),
+            "provenance": model.provenance,
+        }
+        print(json.dumps(facts) if options.json else _model_text(facts))
+    return int(failed)
+
+
+def _info_text(facts: dict[str, Any]) -> str:
+    weights, total = facts["weights"], facts["bytes"]
+    lines = [
+        facts["file"],
+        f"  picture   {facts['width']} x {facts['height']} pixels",
+        f"  file      {total:,} bytes, {facts['bpp']:.4f} bpp",
+        f"  rate      {facts['rate']:.4g}",
+        f"  weights   {weights['fingerprint']} ({weights['name'] or 'not a packaged model'})",
+        *_provenance_text(weights["provenance"]),
+    ]
+    for name, size in facts["sections"].items():
+        lines.append(f"  {name:9s} {size:,} bytes, {100 * size / total:.1f} %")
+    return "\n".join(lines)
+
+
+def _model_text(facts: dict[str, Any]) -> str:
+    return "\n".join(
+        [
+            facts["weights"],
+            f"  file      {facts['bytes'] / 1e6:.1f} MB, {facts['path']}",
+            f"  model     {facts['name']}, {facts['parameters']:,} parameters, {facts['dtype']}",
+            f"  names     {facts['fingerprint']} (fingerprint in .glc files)",
+            *_provenance_text(facts["provenance"]),
+        ]
+    )
+
+
+def _provenance_text(provenance: dict[str, Any] | None) -> list[str]:
+    return [f"            {key}: {value}" for key, value in (provenance or {}).items()]
+
+
+# ---------------------------------------------------------------------------- files
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One file to make; "-" is standard input or output. `tree`: folders are made on the way."""
+
+    source: str
+    target: str
+    tree: bool = False
+
+
+def _plan(
+    options: argparse.Namespace, suffix: str, find: Callable[[str], list[Path]]
+) -> tuple[list[Job], list[GLCError]]:
+    """Which file becomes which, and which inputs hold nothing: IN and -o as `cp` takes them."""
+    inputs, output = options.inputs, options.output
+    several = len(inputs) > 1 or os.path.isdir(inputs[0])
+    if several and STDIO in (*inputs, output):
+        raise UsageError("- stands for one input or output, it does not go with several.")
+    if output == STDIO or (output is None and inputs == [STDIO]):
+        if sys.stdout.isatty():
+            raise UsageError("a terminal shows no pictures; name the output with -o.")
+        return [Job(inputs[0], STDIO)], []
+    into_folder = several or output is None or os.path.isdir(output) or output.endswith(os.sep)
+    if not into_folder:
+        return [Job(inputs[0], output)], []
+    if output is not None and os.path.exists(output) and not os.path.isdir(output):
+        raise UsageError(f"{output}: is a file; several inputs need a folder to go to.")
+
+    targets: dict[Path, Path] = {}
+    failures: list[GLCError] = []
+    for item in inputs:
+        try:
+            sources = find(item) if os.path.isdir(item) else [Path(item)]
+        except GLCError as error:
+            failures.append(error)
+            continue
+        base = Path(item) if os.path.isdir(item) else Path(item).parent
+        for source in sources:
+            targets[source] = Path(base if output is None else output, source.relative_to(base))
+    uses = Counter(target.with_suffix(suffix) for target in targets.values())
+    jobs = []
+    for source, target in targets.items():
+        plain = target.with_suffix(suffix)
+        if uses[plain] > 1:  # a.jpg and a.png become a.jpg.glc and a.png.glc
+            plain = target.with_name(target.name + suffix)
+        if output is None and not options.force and plain.exists():
+            failures.append(
+                OutputError(f"{plain}: exists already; name the output with -o, or use --force.")
+            )
+        else:
+            jobs.append(Job(str(source), str(plain), tree=True))
+    return jobs, failures
+
+
+def _work(
+    plan: tuple[list[Job], list[GLCError]],
+    work: Callable[[Job], str],
+    options: argparse.Namespace,
+) -> int:
+    """Does every job that can be done, and reports each; the exit status tells whether all were."""
+    jobs, failures = plan
+    for error in failures:
+        _complain(str(error))
+    failed = len(failures)
+    with _progress(jobs) as advance:
+        for job in jobs:
+            start = time.perf_counter()
+            try:
+                _check_target(job)
+                result = work(job)
+            except GLCError as error:
+                _complain(str(error))
+                failed += 1
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+                    raise
+                _complain(f"{job.source}: the picture is too large for this machine's memory.")
+                failed += 1
+            else:
+                if not options.quiet:
+                    seconds = time.perf_counter() - start
+                    print(
+                        f"{job.source} -> {job.target}: {result}, {seconds:.1f} s",
+                        file=sys.stderr if job.target == STDIO else sys.stdout,
+                        flush=True,
+                    )
+            advance()
+    if failed and len(jobs) + len(failures) > 1:
+        _complain(f"{failed} of {len(jobs) + len(failures)} failed.")
+    return int(failed > 0)
+
+
+def _check_target(job: Job) -> None:
+    """Refuses early what could not be written after all the work."""
+    target = Path(job.target)
+    if STDIO not in (job.source, job.target) and target.exists():
+        with contextlib.suppress(FileNotFoundError):  # the input: reading it says so
+            if os.path.samefile(job.source, target):
+                raise OutputError(f"{target}: is the input itself; give the output another name.")
+    if job.target != STDIO and not job.tree and not target.parent.is_dir():
+        raise OutputError(f"{target}: there is no folder {target.parent}.")
+
+
+def _write(job: Job, data: bytes) -> None:
+    if job.target == STDIO:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        return
+    if job.tree:
+        try:
+            Path(job.target).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{job.target}: cannot be written ({error.strerror}).") from error
+    images.write(job.target, data)
+
+
+def _read(source: str) -> bytes:
+    """The bytes of a .glc file, or of standard input.
+
+    Raises:
+      InputError: it cannot be read, or is too long for a .glc file.
+    """
+    try:
+        if source == STDIO:
+            data = sys.stdin.buffer.read(FILE_BYTES + 1)
+        else:
+            with open(source, "rb") as file:
+                data = file.read(FILE_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error.strerror or error}).") from error
+    if len(data) > FILE_BYTES:
+        raise InputError(f"{source}: longer than any .glc file.")
+    return data
+
+
+def _find_glc(folder: str) -> list[Path]:
+    found = [path for path in images.walk(Path(folder)) if path.suffix.lower() == ".glc"]
+    if not found:
+        raise InputError(f"{folder}: no .glc files in this folder.")
+    return found
+
+
+@functools.lru_cache(maxsize=2)
+def _codec(path: Path) -> Codec:
+    """Loaded when the first input has turned out to be usable, and kept for the others."""
+    from glc_jax import codec
+
+    return codec.load(path)
+
+
+# ---------------------------------------------------------------------------- messages
+
+
+def _complain(sentence: str) -> None:
+    print(f"glc: {sentence}", file=sys.stderr, flush=True)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    _complain(f"warning: {message}")
+
+
+@contextlib.contextmanager
+def _about(source: str) -> Iterator[None]:
+    """Puts the name of the file before the message of an error about its content."""
+    try:
+        yield
+    except GLCError as error:
+        raise type(error)(f"{source}: {error}") from error
+
+
+@contextlib.contextmanager
+def _progress(jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
+    """A bar on standard error if that is a terminal, nothing otherwise; call it once a job."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bar = Progress(
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # results pass above the bar; a pipe stays clean
+    )
+    with bar:
+        task = bar.add_task(
+            Path(jobs[0].source).name if len(jobs) == 1 else f"{len(jobs)} files",
+            total=len(jobs) if len(jobs) > 1 else None,
+        )
+        yield lambda: bar.advance(task)

@@ -1,0 +1,521 @@
+"""The command line with a stand-in for the codec: names, streams, exit statuses, messages.
+
+The stand-in writes real containers, so `glc info` and the checks before decoding are the real ones.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glc_jax import bitstream, cli, images, weights
+from glc_jax.errors import BitstreamError, InputError
+
+HEIGHT, WIDTH = 48, 64
+
+
+class StandIn:
+    """A codec whose files have 100 bytes of payload at rate 0 and 400 at rate 3."""
+
+    highest_rate = 3.0
+
+    def __init__(self, path):
+        self.fingerprint = weights.describe(path).fingerprint
+
+    def compress(self, image, rate):
+        height, width, _ = image.shape
+        payload = bytes(round(100 + 100 * rate))
+        return bitstream.serialise(
+            bitstream.Container(width, height, rate, self.fingerprint, payload, False, False, 7)
+        )
+
+    def compress_to_size(self, image, target_bytes):
+        rates = [
+            rate for rate in (3.0, 2.0, 1.0) if len(self.compress(image, rate)) <= target_bytes
+        ]
+        rate = rates[0] if rates else 0.0
+        return self.compress(image, rate), rate
+
+    def decompress(self, data, preview, max_pixels):
+        container = bitstream.parse(data, max_pixels=max_pixels)
+        if container.fingerprint != self.fingerprint:
+            raise BitstreamError("other weights.")
+        return np.full((container.height, container.width, 3), 9 if preview else 200, np.uint8)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty current folder, a weights file that GLC_WEIGHTS names, and the stand-in."""
+    model = tmp_path / "model.safetensors"
+    weights.save(
+        model,
+        {"params": {"kernel": np.zeros((2, 3), np.float32)}},
+        {"name": "stand-in", "model": {"version": 1}},
+        {"trained on": "nothing at all"},
+    )
+    monkeypatch.setenv(weights.VARIABLE, str(model))
+    monkeypatch.setattr(cli, "_codec", StandIn)
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def picture(path, size=(WIDTH, HEIGHT), **options) -> Path:
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(options.pop("mode", "RGB"), size, options.pop("color", "teal")).save(path, **options)
+    return path
+
+
+def files(folder=".") -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.*"))
+
+
+def said(capsys) -> list[str]:
+    """The lines on standard error."""
+    return capsys.readouterr().err.splitlines()
+
+
+# ---------------------------------------------------------------------------- names
+
+
+def test_there_and_back(here, capsys):
+    picture("photo.jpg")
+    assert cli.run(["compress", "photo.jpg", "--rate", "0"]) == 0
+    out = capsys.readouterr()
+    size = os.path.getsize("photo.glc")
+    assert out.out.startswith(
+        f"photo.jpg -> photo.glc: {size} bytes, {8 * size / (HEIGHT * WIDTH):.4f} bpp, rate 0, "
+    )
+    assert out.err == ""
+    assert cli.run(["decompress", "photo.glc"]) == 0
+    read = images.read("photo.png")
+    assert read.shape == (HEIGHT, WIDTH, 3)
+    assert (read == 200).all()
+    assert files() == ["photo.glc", "photo.jpg", "photo.png"]
+
+
+def test_quiet(here, capsys):
+    picture("photo.png")
+    assert cli.run(["compress", "-q", "photo.png"]) == 0
+    out = capsys.readouterr()
+    assert (out.out, out.err) == ("", "")
+
+
+def test_named_output_is_replaced(here):
+    picture("photo.png")
+    for rate in ("3", "0"):
+        assert cli.run(["compress", "photo.png", "-o", "x.glc", "--rate", rate]) == 0
+    assert bitstream.parse(Path("x.glc").read_bytes()).rate == 0
+
+
+def test_name_that_glc_chose_is_not_replaced(here, capsys):
+    """`glc compress photo.png; glc decompress photo.glc` must not destroy photo.png."""
+    original = picture("photo.png").read_bytes()
+    assert cli.run(["compress", "photo.png"]) == 0
+    capsys.readouterr()
+    assert cli.run(["decompress", "photo.glc"]) == 1
+    assert said(capsys) == [
+        "glc: photo.png: exists already; name the output with -o, or use --force."
+    ]
+    assert Path("photo.png").read_bytes() == original
+    assert cli.run(["decompress", "--force", "photo.glc"]) == 0
+    assert Path("photo.png").read_bytes() != original
+
+
+def test_input_is_never_the_output(here, capsys):
+    picture("photo.png")
+    os.symlink("photo.png", "link.png")
+    for output in ("photo.png", "link.png", "./photo.png"):
+        assert cli.run(["compress", "photo.png", "-o", output]) == 1
+        assert "is the input itself" in said(capsys)[0]
+
+
+def test_several_inputs_go_to_a_folder(here):
+    picture("a.png"), picture("b.jpg")
+    assert cli.run(["compress", "a.png", "b.jpg", "-o", "out"]) == 0
+    assert files("out") == ["a.glc", "b.glc"]
+    assert cli.run(["decompress", "out", "-o", "back"]) == 0
+    assert files("back") == ["a.png", "b.png"]
+
+
+def test_folder_keeps_its_shape_and_skips_other_files(here):
+    picture("in/a.png"), picture("in/sub/b.webp")
+    Path("in/notes.txt").write_text("no picture")
+    assert cli.run(["compress", "in", "-o", "out"]) == 0
+    assert files("out") == ["a.glc", "sub/b.glc"]
+    assert cli.run(["compress", "in"]) == 0
+    assert "in/sub/b.glc" in files()
+
+
+def test_one_name_with_two_suffixes_gives_two_files(here):
+    picture("in/a.png"), picture("in/a.jpg"), picture("in/b.png")
+    assert cli.run(["compress", "in", "-o", "out"]) == 0
+    assert files("out") == ["a.jpg.glc", "a.png.glc", "b.glc"]
+
+
+@pytest.mark.parametrize("output", ["out", "out/"])
+def test_one_input_into_a_folder(here, output):
+    picture("photo.png")
+    if output == "out":
+        os.mkdir("out")
+    assert cli.run(["compress", "photo.png", "-o", output]) == 0
+    assert files("out") == ["photo.glc"]
+
+
+def test_suffix_of_the_output_chooses_its_format(here):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png", "-o", "x.glc"]) == 0
+    for suffix, kind in ((".jpg", "JPEG"), (".webp", "WEBP"), (".tif", "TIFF")):
+        assert cli.run(["decompress", "x.glc", "-o", f"x{suffix}"]) == 0
+        with Image.open(f"x{suffix}") as image:
+            assert image.format == kind
+
+
+class Stream(io.BytesIO):
+    """Standard input or output: has a buffer, is no terminal."""
+
+    @property
+    def buffer(self):
+        return self
+
+    def isatty(self):
+        return False
+
+
+def test_pipes(here, monkeypatch, capsys):
+    data = picture("photo.png").read_bytes()
+    compressed, decompressed = Stream(), Stream()
+    monkeypatch.setattr(sys, "stdin", Stream(data))
+    monkeypatch.setattr(sys, "stdout", compressed)
+    assert cli.run(["compress", "-"]) == 0
+    assert bitstream.parse(compressed.getvalue()).width == WIDTH
+    monkeypatch.setattr(sys, "stdin", Stream(compressed.getvalue()))
+    monkeypatch.setattr(sys, "stdout", decompressed)
+    assert cli.run(["decompress", "-", "-o", "-"]) == 0
+    assert images.read(io.BytesIO(decompressed.getvalue())).shape == (HEIGHT, WIDTH, 3)
+    assert files() == ["photo.png"]
+    assert [line.split(":")[0] for line in said(capsys)] == ["- -> -", "- -> -"]
+
+
+# ---------------------------------------------------------------------------- targets
+
+
+def test_target_bytes_and_bpp(here, capsys):
+    picture("photo.png")
+    fixed = bitstream.overhead(WIDTH, HEIGHT)
+    assert cli.run(["compress", "photo.png", "-o", "x.glc", "--target-bytes", "250"]) == 0
+    assert os.path.getsize("x.glc") == 200 + fixed
+    bpp = 8 * 350 / (WIDTH * HEIGHT)
+    assert cli.run(["compress", "photo.png", "-o", "x.glc", "--target-bpp", str(bpp)]) == 0
+    assert os.path.getsize("x.glc") == 300 + fixed
+    out = capsys.readouterr()
+    assert out.err == ""
+    assert "rate 2" in out.out
+
+
+@pytest.mark.parametrize(("target", "reached"), [("50", 100), ("9000", 400)])
+def test_target_out_of_reach_gives_the_nearest_and_a_warning(here, capsys, target, reached):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png", "--target-bytes", target]) == 0
+    size = os.path.getsize("photo.glc")
+    assert size == reached + bitstream.overhead(WIDTH, HEIGHT)
+    (line,) = said(capsys)
+    assert line.startswith(f"glc: warning: photo.png: {int(target):,} bytes are out of reach; ")
+    assert f"the nearest file has {size}" in line
+
+
+def test_preview(here):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png"]) == 0
+    assert cli.run(["decompress", "--preview", "photo.glc", "-o", "p.png"]) == 0
+    assert (images.read("p.png") == 9).all()
+
+
+# ---------------------------------------------------------------------------- bad input
+
+
+def test_good_files_are_done_and_the_status_tells_of_the_others(here, capsys):
+    picture("in/a.png"), picture("in/c.png")
+    Path("in/b.png").write_bytes(b"no picture")
+    os.mkdir("empty")
+    assert cli.run(["compress", "in", "missing.png", "empty", "-o", "out"]) == 1
+    assert files("out") == ["a.glc", "c.glc"]
+    assert said(capsys) == [
+        "glc: empty: no pictures in this folder.",
+        "glc: in/b.png: not a picture in a format that Pillow reads.",
+        "glc: missing.png: no such file.",
+        "glc: 3 of 5 failed.",
+    ]
+
+
+def test_transparency_needs_a_background(here, capsys):
+    picture("photo.png", mode="RGBA", color=(0, 0, 0, 0))
+    assert cli.run(["compress", "photo.png"]) == 1
+    (line,) = said(capsys)
+    assert line.startswith("glc: photo.png: has transparent pixels;")
+    assert "--background" in line
+    assert files() == ["photo.png"]
+    assert cli.run(["compress", "photo.png", "--background", "white"]) == 0
+
+
+def test_animation_warns(here, capsys):
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    frames[0].save("moving.gif", save_all=True, append_images=frames[1:])
+    assert cli.run(["compress", "moving.gif"]) == 0
+    assert said(capsys) == ["glc: warning: moving.gif: only the first of several frames is used."]
+
+
+def test_max_pixels(here, capsys):
+    picture("photo.png")
+    limit = str(WIDTH * HEIGHT - 1)
+    assert cli.run(["compress", "photo.png", "--max-pixels", limit]) == 1
+    assert "--max-pixels" in said(capsys)[0]
+    assert cli.run(["compress", "photo.png"]) == 0
+    capsys.readouterr()
+    assert cli.run(["decompress", "photo.glc", "-o", "x.png", "--max-pixels", limit]) == 1
+    (line,) = said(capsys)
+    assert line.startswith("glc: photo.glc: ")
+    assert "--max-pixels" in line
+    assert files() == ["photo.glc", "photo.png"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "altered", "foreign", "other weights", "empty"])
+def test_bad_glc_files(here, capsys, damage):
+    picture("photo.png")
+    assert cli.run(["compress", "-q", "photo.png"]) == 0
+    data = bytearray(Path("photo.glc").read_bytes())
+    if damage == "cut":
+        del data[-20:]
+    elif damage == "altered":
+        data[30] ^= 4
+    elif damage == "foreign":
+        data = bytearray(b"\x89PNG\r\n\x1a\n")
+    elif damage == "empty":
+        data.clear()
+    else:
+        container = bitstream.parse(bytes(data))
+        data = bitstream.serialise(bitstream.Container(**{**vars(container), "fingerprint": b"??"}))
+    Path("photo.glc").write_bytes(data)
+    for command in (["decompress", "photo.glc", "-o", "x.png"], ["info", "photo.glc"]):
+        status = cli.run(command)
+        lines = said(capsys)
+        if command[0] == "info" and damage == "other weights":
+            assert status == 0
+            continue
+        assert status == 1
+        assert len(lines) == 1
+        assert lines[0].startswith("glc: photo.glc: ")
+    assert files() == ["photo.glc", "photo.png"]
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "foreign.safetensors"])
+def test_bad_weights(here, capsys, name):
+    picture("photo.png")
+    Path("foreign.safetensors").write_bytes(b"no weights")
+    assert cli.run(["compress", "photo.png", "--weights", name]) == 1
+    (line,) = said(capsys)
+    assert line.startswith(f"glc: {name}: ")
+    assert "photo.glc" not in files()
+
+
+@pytest.mark.parametrize("output", ["missing/x.glc", "photo.png/x.glc"])
+def test_unwritable_output(here, capsys, output):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png", "-o", output]) == 1
+    assert len(said(capsys)) == 1
+    assert files() == ["photo.png"]
+
+
+@pytest.mark.parametrize("output", ["x.xyz", "x"])
+def test_unknown_picture_format(here, capsys, output):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png"]) == 0
+    capsys.readouterr()
+    assert cli.run(["decompress", "photo.glc", "-o", output]) == 1
+    assert said(capsys)[0].startswith(f"glc: {output}: ")
+    assert not os.path.exists(output)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["compress"],
+        ["frobnicate"],
+        ["compress", "photo.png", "--rate", "3.1"],
+        ["compress", "photo.png", "--rate", "nan"],
+        ["compress", "photo.png", "--rate", "much"],
+        ["compress", "photo.png", "--rate", "1", "--target-bytes", "100"],
+        ["compress", "photo.png", "--target-bytes", "0"],
+        ["compress", "photo.png", "--target-bpp", "-1"],
+        ["compress", "photo.png", "--max-pixels", "0"],
+        ["compress", "photo.png", "--background", "nocolour"],
+        ["compress", "photo.png", "-", "-o", "out"],
+        ["compress", "photo.png", "photo.png", "-o", "photo.png"],
+    ],
+)
+def test_wrong_usage(here, capsys, arguments):
+    picture("photo.png")
+    try:
+        status = cli.run(arguments)
+    except SystemExit as stopped:
+        status = stopped.code
+    assert status == 2
+    (line,) = said(capsys)
+    assert line.startswith("glc")
+    assert files() == ["photo.png"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "says"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (InputError("odd."), 1, "odd."),
+        (MemoryError(), 1, "too large for this machine"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory"), 1, "too large for this machine"),
+    ],
+)
+def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, status, says):
+    def fail(self, image, rate):
+        raise failure
+
+    monkeypatch.setattr(StandIn, "compress", fail)
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png"]) == status
+    (line,) = said(capsys)
+    assert says in line
+    assert files() == ["photo.png"]
+
+
+def test_defects_of_ours_keep_their_traceback(here, monkeypatch):
+    def fail(self, image, rate):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(StandIn, "compress", fail)
+    picture("photo.png")
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.run(["compress", "photo.png"])
+
+
+# ---------------------------------------------------------------------------- info, models
+
+
+def test_info(here, capsys):
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png", "--rate", "1.25"])
+    size = os.path.getsize("photo.glc")
+    assert cli.run(["info", "photo.glc"]) == 0
+    text = capsys.readouterr().out
+    assert f"{WIDTH} x {HEIGHT} pixels" in text
+    assert f"{size} bytes, {8 * size / (WIDTH * HEIGHT):.4f} bpp" in text
+    assert "nothing at all" in text
+    assert cli.run(["info", "--json", "photo.glc", "photo.glc"]) == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first == second
+    assert (first["width"], first["height"], first["rate"]) == (WIDTH, HEIGHT, 1.25)
+    assert sum(first["sections"].values()) == first["bytes"] == size
+    assert first["weights"]["name"] == "stand-in"
+
+
+def test_info_of_foreign_weights_says_so(here, capsys, monkeypatch):
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png"])
+    mine = os.environ[weights.VARIABLE]
+    monkeypatch.delenv(weights.VARIABLE)
+    assert cli.run(["info", "--json", "photo.glc"]) == 0
+    assert json.loads(capsys.readouterr().out)["weights"]["name"] is None
+    assert cli.run(["info", "--json", "photo.glc", "--weights", mine]) == 0
+    assert json.loads(capsys.readouterr().out)["weights"]["name"] == "stand-in"
+
+
+def test_models(here, capsys):
+    path = os.environ[weights.VARIABLE]
+    assert cli.run(["models", path]) == 0
+    text = capsys.readouterr().out
+    assert "stand-in, 6 parameters, F32" in text
+    assert "trained on: nothing at all" in text
+    assert cli.run(["models", "--json"]) == 0
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [model["weights"] for model in listed] == list(weights.packaged())
+
+
+# ---------------------------------------------------------------------------- start-up
+
+
+def python(*arguments, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("module", ["glc_jax", "glc_jax.cli"])
+def test_import_loads_neither_jax_nor_numpy(module):
+    heavy = python(
+        "-c",
+        f"import {module}, sys; print(*{{'jax', 'flax', 'numpy', 'rich'}} & set(sys.modules))",
+    )
+    assert heavy.stdout.strip() == ""
+
+
+def test_info_does_not_import_jax(here):
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png"])
+    loaded = python(
+        "-c",
+        "import sys; from glc_jax import cli; cli.run(['info', 'photo.glc']); "
+        "cli.run(['models']); print('jax' in sys.modules)",
+    )
+    assert loaded.stdout.splitlines()[-1] == "False"
+
+
+def best_of_three(*arguments) -> float:
+    """Seconds of `glc`, the fastest of three runs: what the machine can do when it is idle."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        python("-m", "glc_jax", *arguments)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def test_help_starts_at_once():
+    assert best_of_three("--help") < 0.3
+
+
+def test_info_starts_at_once(here):
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png"])
+    assert best_of_three("info", "photo.glc") < 0.5
+
+
+def test_main_prints_version_and_exits():
+    run = python("-m", "glc_jax", "--version")
+    assert run.stdout.startswith("glc ")
+    assert run.stderr == ""
+
+
+def test_closed_pipe_is_no_traceback(here):
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png"])
+    names = " ".join(["photo.glc"] * 2000)
+    run = subprocess.run(
+        f"'{sys.executable}' -m glc_jax info {names} | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert run.stdout == "photo.glc\n"
+    assert run.stderr == ""
