@@ -21,7 +21,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -29,7 +29,9 @@ from glc_jax import images
 from glc_jax.errors import GLCError, InputError, OutputError
 
 if TYPE_CHECKING:
+    from glc_jax.bitstream import Container
     from glc_jax.codec import Codec
+    from glc_jax.weights import Description
 
 STDIO = "-"
 CACHE_BYTES = 2**30
@@ -46,17 +48,6 @@ def main() -> NoReturn:
     """The process behind `glc`: settings that only a whole process can make, then `run`."""
     from PIL import Image
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glc_jax"
-    for name, value in {
-        # The second run on a picture of the same size compiles nothing.
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_COMPILATION_CACHE_MAX_SIZE": str(CACHE_BYTES),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        # A short-lived process has no use for most of a GPU's memory.
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-    }.items():
-        os.environ.setdefault(name, value)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # exceptions tell enough
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, also before decoding
     sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
@@ -315,6 +306,7 @@ def info(options: argparse.Namespace) -> int:
                 if model is None or model.fingerprint != header.fingerprint:
                     path = weights.find(header.fingerprint)
                     model = path and weights.describe(path)
+                z_bytes = _z_bytes(header, model) if model else None
         except GLCError as error:
             _complain(str(error))
             failed = True
@@ -327,6 +319,7 @@ def info(options: argparse.Namespace) -> int:
             "bpp": 8 * len(data) / (header.width * header.height),
             "rate": header.rate,
             "sections": bitstream.sections(header),
+            "payload": model and {"z": z_bytes, "y": len(header.payload) - z_bytes},
             "weights": {
                 "fingerprint": header.fingerprint.hex(),
                 "name": model.name if model else None,
@@ -376,7 +369,34 @@ def _info_text(facts: dict[str, Any]) -> str:
     ]
     for name, size in facts["sections"].items():
         lines.append(f"  {name:9s} {size:,} bytes, {100 * size / total:.1f} %")
+        if name == "payload" and facts["payload"]:
+            for part, share in facts["payload"].items():
+                lines.append(f"    {part:7s} {share:,.1f} bytes, {100 * share / total:.1f} %")
     return "\n".join(lines)
+
+
+def _z_bytes(container: Container, model: Description) -> float:
+    """What the indices of z cost in a file, in bytes and fractions of them; the rest is y."""
+    from glc_jax import weights
+    from glc_jax.entropy import tables
+    from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+    from glc_jax.errors import WeightsError
+
+    try:
+        multiple = z_stride(model.config["model"])
+        size = int(model.config["model"]["hyper_codebook_size"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"the config of {model.path} makes no model ({error!r}).") from error
+    coder = SymbolCoder(tables.gaussian(), size, weights.tensor(model.path, "z_prior/frequencies"))
+    coded = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
+    count = math.ceil(container.height / multiple) * math.ceil(container.width / multiple)
+    bits, _ = coder.z_bits(coder.decoder(coded).z(count))
+    return bits / 8
+
+
+def z_stride(model: Mapping[str, Any]) -> int:
+    """How many pixels an index of z spans: `models.glc.size_multiple`, without importing JAX."""
+    return 4 * 2 ** (len(model["vqvae"]["multipliers"]) - 1)
 
 
 def _model_text(facts: dict[str, Any]) -> str:
@@ -542,9 +562,27 @@ def _find_glc(folder: str) -> list[Path]:
 @functools.lru_cache(maxsize=2)
 def _codec(path: Path) -> Codec:
     """Loaded when the first input has turned out to be usable, and kept for the others."""
+    _prepare_jax()
     from glc_jax import codec
 
     return codec.load(path)
+
+
+def _prepare_jax() -> None:
+    """Settings that JAX reads from the environment when it is imported; the user's own stay."""
+    settings = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # leave others their part of a GPU
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glc_jax"
+    with contextlib.suppress(OSError):  # a home that cannot be written to: compile every time
+        cache.mkdir(parents=True, exist_ok=True)
+        if os.access(cache, os.W_OK):
+            settings |= {
+                "JAX_COMPILATION_CACHE_DIR": str(cache),
+                "JAX_COMPILATION_CACHE_MAX_SIZE": str(CACHE_BYTES),
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
 
 
 # ---------------------------------------------------------------------------- messages

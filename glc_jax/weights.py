@@ -256,6 +256,16 @@ def load(path: str | os.PathLike) -> Weights:
     return Weights(tree=tree, **header)
 
 
+def tensor(path: str | os.PathLike, name: str) -> np.ndarray | None:
+    """One tensor of a weights file, its digest not verified; None if the file has no such tensor.
+
+    Raises:
+      WeightsError: no such file, or it is damaged.
+    """
+    with _open(pathlib.Path(path)) as file:
+        return file.get_tensor(name) if name in file.keys() else None  # noqa: SIM118
+
+
 def packaged() -> dict[str, pathlib.Path]:
     """The weights files that ship with the package, by name."""
     folder = pathlib.Path(str(resources.files(PACKAGE)))

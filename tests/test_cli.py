@@ -3,6 +3,7 @@
 The stand-in writes real containers, so `glc info` and the checks before decoding are the real ones.
 """
 
+import importlib
 import io
 import json
 import os
@@ -57,7 +58,10 @@ def here(tmp_path, monkeypatch):
     weights.save(
         model,
         {"params": {"kernel": np.zeros((2, 3), np.float32)}},
-        {"name": "stand-in", "model": {"version": 1}},
+        {
+            "name": "stand-in",
+            "model": {"vqvae": {"multipliers": [1] * 5}, "hyper_codebook_size": 1024},
+        },
         {"trained on": "nothing at all"},
     )
     monkeypatch.setenv(weights.VARIABLE, str(model))
@@ -423,6 +427,7 @@ def test_info(here, capsys):
     assert first == second
     assert (first["width"], first["height"], first["rate"]) == (WIDTH, HEIGHT, 1.25)
     assert sum(first["sections"].values()) == first["bytes"] == size
+    assert first["payload"] == {"z": 10 / 8, "y": 225 - 10 / 8}  # one index of 1024
     assert first["weights"]["name"] == "stand-in"
 
 
@@ -432,9 +437,19 @@ def test_info_of_foreign_weights_says_so(here, capsys, monkeypatch):
     mine = os.environ[weights.VARIABLE]
     monkeypatch.delenv(weights.VARIABLE)
     assert cli.run(["info", "--json", "photo.glc"]) == 0
-    assert json.loads(capsys.readouterr().out)["weights"]["name"] is None
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["weights"]["name"] is None
+    assert facts["payload"] is None
     assert cli.run(["info", "--json", "photo.glc", "--weights", mine]) == 0
     assert json.loads(capsys.readouterr().out)["weights"]["name"] == "stand-in"
+
+
+@pytest.mark.parametrize("name", ["natural", "face", "tiny"])
+def test_z_stride_is_that_of_the_models(name):
+    from glc_jax.models import glc
+
+    model = importlib.import_module(f"configs.{name}").model_config()
+    assert cli.z_stride(model) == glc.size_multiple(model)
 
 
 def test_models(here, capsys):
@@ -446,6 +461,37 @@ def test_models(here, capsys):
     assert cli.run(["models", "--json"]) == 0
     listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [model["weights"] for model in listed] == list(weights.packaged())
+
+
+# ---------------------------------------------------------------------------- terminal, process
+
+
+def test_progress_is_for_terminals(monkeypatch):
+    jobs = [cli.Job("a", "b"), cli.Job("c", "d")]
+    pipe, terminal = Stream(), io.StringIO()
+    for stream in (pipe, terminal):
+        monkeypatch.setattr(stream, "isatty", lambda stream=stream: stream is terminal)
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setenv("TERM", "xterm")
+        with cli._progress(jobs) as advance:
+            advance()
+    assert pipe.getvalue() == b""
+    assert "2 files" in terminal.getvalue()
+    assert "50%" in terminal.getvalue()
+
+
+def test_jax_settings_leave_the_users_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    cli._prepare_jax()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cache" / "glc_jax")
+    assert (tmp_path / "cache" / "glc_jax").is_dir()
+    monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "mine", "HOME": str(tmp_path)})
+    cli._prepare_jax()
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path / "file")})
+    cli._prepare_jax()
+    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
 # ---------------------------------------------------------------------------- start-up
