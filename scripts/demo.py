@@ -5,6 +5,8 @@ the .glc file, the decompressed PNG, the AVIF file, and side_by_side.png.
 """
 
 import argparse
+import bisect
+import functools
 import importlib.util
 import io
 import math
@@ -85,22 +87,18 @@ def glc(*arguments: str | pathlib.Path) -> float:
 def nearest_avif(picture: np.ndarray, size: int) -> tuple[bytes, int]:
     """The AVIF file of the quality (0..100) whose size is nearest to `size`, and the quality."""
 
+    @functools.cache
     def encode(quality: int) -> bytes:
         buffer = io.BytesIO()
         Image.fromarray(picture).save(buffer, "AVIF", quality=quality, speed=AVIF_SPEED)
         return buffer.getvalue()
 
-    low, high = 0, 100  # sizes grow with the quality: bisect
-    files = {low: encode(low)}
-    while len(files[low]) < size and high - low > 1:
-        middle = (low + high) // 2
-        files[middle] = encode(middle)
-        if len(files[middle]) < size:
-            low = middle
-        else:
-            high = middle
-    quality = min(files, key=lambda quality: abs(len(files[quality]) - size))
-    return files[quality], quality
+    above = 0  # the lowest quality that is no smaller; most often AVIF's very lowest is larger
+    if len(encode(0)) < size:
+        above = bisect.bisect_left(range(101), size, key=lambda quality: len(encode(quality)))
+    nearest = {max(above - 1, 0), min(above, 100)}
+    quality = min(nearest, key=lambda quality: abs(len(encode(quality)) - size))
+    return encode(quality), quality
 
 
 def bits_per_pixel(data: bytes, picture: np.ndarray) -> float:
