@@ -14,6 +14,7 @@ from glc_jax.models.layers import (
     DepthConvBlock,
     ResidualUpsample,
     conv3x3,
+    sections_init,
 )
 from glc_jax.models.vqvae import VectorQuantized, VectorQuantizer
 
@@ -56,7 +57,13 @@ class Fusion(nn.Module):
     def __call__(self, h: jax.Array) -> jax.Array:
         channels = h.shape[-1]
         h = DepthConvBlock(2 * channels, self.dtype, name="block_0")(h)
-        return DepthConvBlock(PARAMETERS_PER_CHANNEL * channels, self.dtype, name="block_1")(h)
+        # Training starts with quant_step 1, scale 1, mean 0: a clamped scale has no gradient.
+        return DepthConvBlock(
+            PARAMETERS_PER_CHANNEL * channels,
+            self.dtype,
+            bias_init=sections_init(1.0, 1.0, 0.0),
+            name="block_1",
+        )(h)
 
 
 class CategoricalHyperprior(nn.Module):

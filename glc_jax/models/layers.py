@@ -13,16 +13,32 @@ LEAKY_SLOPE_DEPTHWISE = 0.01
 LEAKY_SLOPE_FFN = 0.1
 LEAKY_SLOPE_UPSAMPLE = 0.1
 
+# PyTorch's default, which published training starts from: a third of the variance that keeps the
+# scale, so that residual branches begin small.
+KERNEL_INIT = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-def conv1x1(features: int, dtype: Any, name: str) -> nn.Dense:
+# The last layer of a gated branch, whose input is a product: a chain of such blocks would
+# otherwise grow like a power of its input.
+GATED_OUT_INIT = nn.initializers.variance_scaling(1 / 30, "fan_in", "uniform")
+
+
+def conv1x1(
+    features: int, dtype: Any, name: str | None, init: nn.initializers.Initializer = KERNEL_INIT
+) -> nn.Dense:
     """A 1x1 convolution: [B, H, W, C] -> [B, H, W, features]."""
-    return nn.Dense(features, dtype=dtype, name=name)
+    return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
 
 
 def conv3x3(features: int, dtype: Any, name: str, stride: int = 1) -> nn.Conv:
     """A 3x3 convolution, zero-padded by one: [B, H, W, C] -> [B, H/stride, W/stride, features]."""
     return nn.Conv(
-        features, (3, 3), strides=stride, padding=((1, 1), (1, 1)), dtype=dtype, name=name
+        features,
+        (3, 3),
+        strides=stride,
+        padding=((1, 1), (1, 1)),
+        kernel_init=KERNEL_INIT,
+        dtype=dtype,
+        name=name,
     )
 
 
@@ -36,6 +52,16 @@ def depthwise_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return sum(
         padded[:, i : i + height, j : j + width] * kernel[i, j] for i in range(3) for j in range(3)
     )
+
+
+def sections_init(*values: float) -> nn.initializers.Initializer:
+    """A bias [C] whose equal, contiguous sections begin at the given values."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        del key
+        return jnp.repeat(jnp.asarray(values, dtype), shape[0] // len(values))
+
+    return init
 
 
 def pixel_shuffle(x: jax.Array) -> jax.Array:
@@ -53,7 +79,7 @@ class DepthwiseConv3x3(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        init = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1))
+        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform", in_axis=(0, 1))
         kernel = self.param("kernel", init, (3, 3, channels))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
@@ -68,6 +94,7 @@ class GatedFeedForward(nn.Module):
 
     expansion: int = 2
     dtype: Any = None
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -75,7 +102,14 @@ class GatedFeedForward(nn.Module):
         hidden = conv1x1(2 * self.expansion * channels, self.dtype, "conv_in")(x)
         a, b = jnp.split(hidden, 2, axis=-1)
         gated = a * nn.leaky_relu(b, LEAKY_SLOPE_FFN)
-        return x + conv1x1(channels, self.dtype, "conv_out")(gated)
+        conv_out = nn.Dense(
+            channels,
+            dtype=self.dtype,
+            kernel_init=GATED_OUT_INIT,
+            bias_init=self.bias_init,
+            name="conv_out",
+        )
+        return x + conv_out(gated)
 
 
 class DepthConv(nn.Module):
@@ -100,15 +134,19 @@ class DepthConv(nn.Module):
 
 
 class DepthConvBlock(nn.Module):
-    """DepthConv, then the gated FFN: the block of the hyperprior and of the context model."""
+    """DepthConv, then the gated FFN: the block of the hyperprior and of the context model.
+
+    `bias_init` is that of the last layer, for blocks whose output has a meaning of its own.
+    """
 
     features: int
     dtype: Any = None
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         x = DepthConv(self.features, self.dtype, name="depth_conv")(x)
-        return GatedFeedForward(dtype=self.dtype, name="ffn")(x)
+        return GatedFeedForward(dtype=self.dtype, bias_init=self.bias_init, name="ffn")(x)
 
 
 class GatedDepthConv(nn.Module):
@@ -122,7 +160,7 @@ class GatedDepthConv(nn.Module):
         a = conv1x1(channels, self.dtype, "conv_a")(x)
         a = DepthwiseConv3x3(self.dtype, name="depthwise")(nn.leaky_relu(a, LEAKY_SLOPE_DEPTHWISE))
         b = conv1x1(channels, self.dtype, "conv_b")(x)
-        return x + conv1x1(channels, self.dtype, "conv_out")(a * b)
+        return x + conv1x1(channels, self.dtype, "conv_out", GATED_OUT_INIT)(a * b)
 
 
 class GatedDepthConvBlock(nn.Module):

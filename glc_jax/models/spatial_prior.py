@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glc_jax.models.layers import DepthConvBlock, conv1x1
+from glc_jax.models.layers import DepthConvBlock, conv1x1, sections_init
 
 STEPS = 4
 MIN_QUANT_STEP = 0.5
@@ -61,7 +61,9 @@ class FourPartContext(nn.Module):
         self.adaptor_1 = DepthConvBlock(width, self.dtype)
         self.adaptor_2 = DepthConvBlock(width, self.dtype)
         self.adaptor_3 = DepthConvBlock(width, self.dtype)
-        self.prior = [DepthConvBlock(width, self.dtype) for _ in range(3)]
+        # Training starts with scale 1 and mean 0: a clamped scale has no gradient.
+        inits = (nn.initializers.zeros, nn.initializers.zeros, sections_init(1.0, 0.0))
+        self.prior = [DepthConvBlock(width, self.dtype, bias_init=init) for init in inits]
 
     def reduce(self, params: jax.Array) -> jax.Array:
         """The prior's parameters [B, H, W, 3C] as context for the later steps: [B, H, W, C]."""

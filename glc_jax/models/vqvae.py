@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glc_jax.models.layers import conv1x1, conv3x3
+from glc_jax.models.layers import KERNEL_INIT, conv1x1, conv3x3
 
 NORM_EPSILON = 1e-6
 
@@ -49,7 +49,13 @@ class Downsample(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         padding = ((0, 1), (0, 1))
         conv = nn.Conv(
-            x.shape[-1], (3, 3), strides=2, padding=padding, dtype=self.dtype, name="conv"
+            x.shape[-1],
+            (3, 3),
+            strides=2,
+            padding=padding,
+            kernel_init=KERNEL_INIT,
+            dtype=self.dtype,
+            name="conv",
         )
         return conv(x)
 

@@ -1,0 +1,62 @@
+"""The four-part context model: what each step may see, and that the steps cover everything."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glc_jax.models import spatial_prior
+from glc_jax.models.spatial_prior import STEPS, FourPartContext, step_mask
+
+SHAPE = (4, 6, 8)
+
+
+@pytest.fixture(scope="module")
+def context():
+    module = FourPartContext(channels=8)
+    y = jax.random.normal(jax.random.key(0), (1, *SHAPE)) * 3
+    params = jax.random.normal(jax.random.key(1), (1, *SHAPE[:2], 24))
+    variables = module.init(jax.random.key(2), y, params)
+    return module, variables, y, params
+
+
+def test_steps_partition_the_elements():
+    np.testing.assert_array_equal(sum(step_mask(s, *SHAPE).astype(int) for s in range(STEPS)), 1)
+
+
+def test_each_step_codes_one_position_of_a_cell_in_each_group():
+    table = [["m0", "m1", "m2", "m3"], ["m3", "m2", "m1", "m0"], ["m2", "m3", "m0", "m1"]]
+    table.append(["m1", "m0", "m3", "m2"])
+    for step, row in enumerate(table):
+        mask = step_mask(step, 2, 2, 4)
+        for group, member in enumerate(row):
+            y, x = divmod(int(member[1]), 2)
+            assert mask[y, x, group]
+            assert mask[..., group].sum() == 1
+
+
+def test_y_hat_is_the_residual_plus_the_mean_times_the_step(context):
+    module, variables, y, params = context
+    coded = module.apply(variables, y, params)
+    quant_step = np.maximum(params[..., :8], spatial_prior.MIN_QUANT_STEP)
+    np.testing.assert_allclose(coded.y_hat, (coded.y_q + coded.means) * quant_step, atol=1e-5)
+    np.testing.assert_array_equal(coded.y_q, np.round(coded.y_q))
+    assert np.abs(coded.y_hat - y).max() <= 0.5 * quant_step.max() + 1e-5
+
+
+def test_a_step_sees_only_the_steps_before(context):
+    module, variables, y, params = context
+    before = module.apply(variables, y, params)
+    for step in range(STEPS):
+        mask = step_mask(step, *SHAPE)
+        after = module.apply(variables, y + 5.0 * mask, params)
+        for other in range(STEPS):
+            seen = step_mask(other, *SHAPE)
+            changed = jnp.abs(after.scales - before.scales)[:, seen].max()
+            assert changed == 0 if other <= step else changed > 0
+
+
+def test_the_quantiser_can_be_replaced(context):
+    module, variables, y, params = context
+    coded = module.apply(variables, y, params, lambda x: x)
+    np.testing.assert_allclose(coded.y_hat, y, atol=1e-5)
