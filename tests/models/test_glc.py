@@ -79,7 +79,7 @@ def test_the_discriminator_trains_on_batch_statistics():
     variables = jax.jit(module.init)(jax.random.key(1), x)
     frozen = module.apply(variables, x)
     logits, updated = module.apply(variables, x, True, mutable=["batch_stats"])
-    assert logits.shape == frozen.shape == (2, 6, 6, 1)
-    assert jnp.abs(logits - frozen).max() > 1e-4
+    assert logits.shape == frozen.shape == (2, 2, 2, 1)
+    assert jnp.abs(logits - frozen).max() > 1e-3 * jnp.abs(logits).max()
     before, after = (jax.tree.leaves(v["batch_stats"]) for v in (variables, updated))
     assert all(jnp.abs(a - b).max() > 0 for a, b in zip(before, after, strict=True))
