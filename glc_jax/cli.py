@@ -1,9 +1,10 @@
-"""The `glc` command: compress, decompress, info, models, evaluate.
+"""The `glc` command: compress, decompress, info, models.
 
 Starting fast is a feature: this module imports the standard library only, and each command imports
-what it needs when it runs. JAX is imported by compress, decompress and evaluate alone.
+what it needs when it runs. JAX is imported by compress and decompress alone.
 
-Exit status: 0 all done, 1 something failed (the rest was done), 2 wrong usage, 130 interrupted.
+Exit status: 0 all done, 1 something failed (the rest was done), 2 wrong usage, 128 + n stopped by
+signal n.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def main() -> NoReturn:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # exceptions tell enough
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, also before decoding
     sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be valid Unicode
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(run())
 
 
@@ -70,10 +72,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
             return 1
         except KeyboardInterrupt:
             _complain("interrupted.")
-            return 130
+            return 128 + (_signals[0] if _signals else signal.SIGINT)
         except BrokenPipeError:  # `glc info *.glc | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+
+
+_signals: list[int] = []
+"""The signals that came: code that an exception passes through may swallow or change it."""
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    _signals.append(number)
+    raise KeyboardInterrupt
 
 
 # ---------------------------------------------------------------------------- arguments
@@ -488,7 +499,8 @@ def _work(
                 _check_target(job)
                 result = work(job)
             except GLCError as error:
-                _complain(str(error))
+                if not _signals:
+                    _complain(str(error))
                 failed += 1
             except (MemoryError, RuntimeError) as error:
                 if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
@@ -503,6 +515,8 @@ def _work(
                         file=sys.stderr if job.target == STDIO else sys.stdout,
                         flush=True,
                     )
+            if _signals:
+                raise KeyboardInterrupt
             advance()
     if failed and len(jobs) + len(failures) > 1:
         _complain(f"{failed} of {len(jobs) + len(failures)} failed.")

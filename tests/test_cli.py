@@ -3,10 +3,12 @@
 The stand-in writes real containers, so `glc info` and the checks before decoding are the real ones.
 """
 
+import contextlib
 import importlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -398,6 +400,37 @@ def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, statu
     (line,) = said(capsys)
     assert says in line
     assert files() == ["photo.png"]
+
+
+def test_interrupt_that_other_code_swallows_still_stops(here, capsys, monkeypatch):
+    """JAX drops exceptions raised in its callbacks, and turns some into others."""
+    monkeypatch.setattr(cli, "_signals", [])
+
+    def swallow(self, image, rate):
+        with contextlib.suppress(KeyboardInterrupt):
+            cli._interrupt(15, None)
+        raise InputError("what the interrupt was turned into.")
+
+    monkeypatch.setattr(StandIn, "compress", swallow)
+    picture("a.png"), picture("b.png")
+    assert cli.run(["compress", "a.png", "b.png", "-o", "out"]) == 128 + 15
+    assert said(capsys) == ["glc: interrupted."]
+    assert files() == ["a.png", "b.png"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_process(here, number):
+    """A process that waits for its standard input is stopped."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "glc_jax", "info", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        time.sleep(1)
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 128 + number
+        assert process.stderr.read() == "glc: interrupted.\n"
 
 
 def test_defects_of_ours_keep_their_traceback(here, monkeypatch):
