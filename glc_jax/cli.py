@@ -22,17 +22,15 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from glc_jax import images
 from glc_jax.errors import GLCError, InputError, OutputError
 
 if TYPE_CHECKING:
-    from glc_jax.bitstream import Container
     from glc_jax.codec import Codec
-    from glc_jax.weights import Description
 
 STDIO = "-"
 CACHE_BYTES = 2**30
@@ -152,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "info", help="what a .glc file holds", description="Show where each byte of a file goes."
     )
-    command.add_argument("inputs", nargs="+", metavar="IN", help="a .glc file")
+    command.add_argument("inputs", nargs="+", metavar="IN", help="a .glc file or a folder")
     command.add_argument("--json", action="store_true", help="one JSON object a line and file")
     _add_weights(command, "a weights file that the .glc file may have been made with")
     command.set_defaults(command=info)
@@ -302,128 +300,51 @@ def decompress(options: argparse.Namespace) -> int:
 
 def info(options: argparse.Namespace) -> int:
     """`glc info`."""
-    from glc_jax import bitstream, weights
+    from glc_jax import facts, weights
 
-    given = None
+    known = None
     if options.weights is not None or weights.VARIABLE in os.environ:
-        given = weights.describe(weights.resolve(options.weights))
-    failed = False
-    for source in options.inputs:
-        try:
+        known = weights.describe(weights.resolve(options.weights))
+
+    def show(item: str) -> None:
+        for source in map(str, _find_glc(item)) if os.path.isdir(item) else [item]:
             data = _read(source)
             with _about(source):
-                header = bitstream.parse(data, max_pixels=None)
-                model = given
-                if model is None or model.fingerprint != header.fingerprint:
-                    path = weights.find(header.fingerprint)
-                    model = path and weights.describe(path)
-                z_bytes = _z_bytes(header, model) if model else None
-        except GLCError as error:
-            _complain(str(error))
-            failed = True
-            continue
-        facts = {
-            "file": source,
-            "width": header.width,
-            "height": header.height,
-            "bytes": len(data),
-            "bpp": 8 * len(data) / (header.width * header.height),
-            "rate": header.rate,
-            "sections": bitstream.sections(header),
-            "payload": model and {"z": z_bytes, "y": len(header.payload) - z_bytes},
-            "weights": {
-                "fingerprint": header.fingerprint.hex(),
-                "name": model.name if model else None,
-                "provenance": model.provenance if model else None,
-            },
-        }
-        print(json.dumps(facts) if options.json else _info_text(facts))
-    return int(failed)
+                found = facts.of_file(data, known)
+            if options.json:
+                print(json.dumps({"file": source, **found}))
+            else:
+                print(f"{source}\n{facts.file_text(found)}")
+
+    return _each(options.inputs, show)
 
 
 def models(options: argparse.Namespace) -> int:
     """`glc models`."""
-    from glc_jax import weights
+    from glc_jax import facts, weights
 
     named = {path: path for path in options.paths} or weights.packaged()
-    failed = False
-    for name, path in named.items():
+
+    def show(name: str) -> None:
+        found = facts.of_weights(named[name])
+        if options.json:
+            print(json.dumps({"weights": name, **found}))
+        else:
+            print(f"{name}\n{facts.weights_text(found)}")
+
+    return _each(named, show)
+
+
+def _each(items: Iterable[str], show: Callable[[str], None]) -> int:
+    """Shows every item that can be shown; the exit status tells whether all could."""
+    status = 0
+    for item in items:
         try:
-            model = weights.describe(path)
+            show(item)
         except GLCError as error:
             _complain(str(error))
-            failed = True
-            continue
-        facts = {
-            "weights": str(name),
-            "name": model.name,
-            "path": str(model.path),
-            "bytes": model.file_bytes,
-            "parameters": model.parameters,
-            "dtype": model.dtype,
-            "fingerprint": model.fingerprint.hex(),
-            "provenance": model.provenance,
-        }
-        print(json.dumps(facts) if options.json else _model_text(facts))
-    return int(failed)
-
-
-def _info_text(facts: dict[str, Any]) -> str:
-    weights, total = facts["weights"], facts["bytes"]
-    lines = [
-        facts["file"],
-        f"  picture   {facts['width']} x {facts['height']} pixels",
-        f"  file      {total:,} bytes, {facts['bpp']:.4f} bpp",
-        f"  rate      {facts['rate']:.4g}",
-        f"  weights   {weights['fingerprint']} ({weights['name'] or 'not a packaged model'})",
-        *_provenance_text(weights["provenance"]),
-    ]
-    for name, size in facts["sections"].items():
-        lines.append(f"  {name:9s} {size:,} bytes, {100 * size / total:.1f} %")
-        if name == "payload" and facts["payload"]:
-            for part, share in facts["payload"].items():
-                lines.append(f"    {part:7s} {share:,.1f} bytes, {100 * share / total:.1f} %")
-    return "\n".join(lines)
-
-
-def _z_bytes(container: Container, model: Description) -> float:
-    """What the indices of z cost in a file, in bytes and fractions of them; the rest is y."""
-    from glc_jax import weights
-    from glc_jax.entropy import tables
-    from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
-    from glc_jax.errors import WeightsError
-
-    try:
-        multiple = z_stride(model.config["model"])
-        size = int(model.config["model"]["hyper_codebook_size"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"the config of {model.path} makes no model ({error!r}).") from error
-    coder = SymbolCoder(tables.gaussian(), size, weights.tensor(model.path, "z_prior/frequencies"))
-    coded = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
-    count = math.ceil(container.height / multiple) * math.ceil(container.width / multiple)
-    bits, _ = coder.z_bits(coder.decoder(coded).z(count))
-    return bits / 8
-
-
-def z_stride(model: Mapping[str, Any]) -> int:
-    """How many pixels an index of z spans: `models.glc.size_multiple`, without importing JAX."""
-    return 4 * 2 ** (len(model["vqvae"]["multipliers"]) - 1)
-
-
-def _model_text(facts: dict[str, Any]) -> str:
-    return "\n".join(
-        [
-            facts["weights"],
-            f"  file      {facts['bytes'] / 1e6:.1f} MB, {facts['path']}",
-            f"  model     {facts['name']}, {facts['parameters']:,} parameters, {facts['dtype']}",
-            f"  names     {facts['fingerprint']} (fingerprint in .glc files)",
-            *_provenance_text(facts["provenance"]),
-        ]
-    )
-
-
-def _provenance_text(provenance: dict[str, Any] | None) -> list[str]:
-    return [f"            {key}: {value}" for key, value in (provenance or {}).items()]
+            status = 1
+    return status
 
 
 # ---------------------------------------------------------------------------- files

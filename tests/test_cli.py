@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glc_jax import bitstream, cli, images, weights
+from glc_jax import bitstream, cli, facts, images, weights
 from glc_jax.errors import BitstreamError, InputError
 
 HEIGHT, WIDTH = 48, 64
@@ -455,9 +455,11 @@ def test_info(here, capsys):
     assert f"{WIDTH} x {HEIGHT} pixels" in text
     assert f"{size} bytes, {8 * size / (WIDTH * HEIGHT):.4f} bpp" in text
     assert "nothing at all" in text
-    assert cli.run(["info", "--json", "photo.glc", "photo.glc"]) == 0
+    assert cli.run(["info", "--json", "photo.glc", "."]) == 0
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first == second
+    assert cli.run(["info", "missing.glc", "photo.glc"]) == 1
+    assert "64 x 48" in capsys.readouterr().out
     assert (first["width"], first["height"], first["rate"]) == (WIDTH, HEIGHT, 1.25)
     assert sum(first["sections"].values()) == first["bytes"] == size
     assert first["payload"] == {"z": 10 / 8, "y": 225 - 10 / 8}  # one index of 1024
@@ -470,9 +472,9 @@ def test_info_of_foreign_weights_says_so(here, capsys, monkeypatch):
     mine = os.environ[weights.VARIABLE]
     monkeypatch.delenv(weights.VARIABLE)
     assert cli.run(["info", "--json", "photo.glc"]) == 0
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["weights"]["name"] is None
-    assert facts["payload"] is None
+    found = json.loads(capsys.readouterr().out)
+    assert found["weights"]["name"] is None
+    assert found["payload"] is None
     assert cli.run(["info", "--json", "photo.glc", "--weights", mine]) == 0
     assert json.loads(capsys.readouterr().out)["weights"]["name"] == "stand-in"
 
@@ -482,7 +484,7 @@ def test_z_stride_is_that_of_the_models(name):
     from glc_jax.models import glc
 
     model = importlib.import_module(f"configs.{name}").model_config()
-    assert cli.z_stride(model) == glc.size_multiple(model)
+    assert facts.z_stride(model) == glc.size_multiple(model)
 
 
 def test_models(here, capsys):
