@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import functools
 import json
 import logging
@@ -21,26 +20,19 @@ import signal
 import sys
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from glc_jax import images
-from glc_jax.errors import GLCError, InputError, OutputError
+from glc_jax import images, jobs
+from glc_jax.errors import GLCError, InputError
+from glc_jax.jobs import STDIO, Job, UsageError
 
 if TYPE_CHECKING:
     from glc_jax.codec import Codec
 
-STDIO = "-"
 CACHE_BYTES = 2**30
 """What JAX's compilation cache may hold before it drops what was used least recently."""
-FILE_BYTES = 2**28
-"""More than any .glc file can have: a longer input is refused unread."""
-
-
-class UsageError(GLCError):
-    """Arguments that make no sense together."""
 
 
 def main() -> NoReturn:
@@ -244,7 +236,6 @@ def compress(options: argparse.Namespace) -> int:
             raise UsageError(f"--background: {error}") from error
     path = weights.resolve(options.weights)
     weights.describe(path)  # a bad weights file is told before any work
-    plan = _plan(options, ".glc", images.find)
 
     def work(job: Job) -> str:
         image = images.read(
@@ -269,10 +260,10 @@ def compress(options: argparse.Namespace) -> int:
                     f"{len(data):,} ({bpp:.4f} bpp).",
                     stacklevel=1,
                 )
-        _write(job, data)
+        job.write(data)
         return f"{len(data):,} bytes, {8 * len(data) / (width * height):.4f} bpp, rate {rate:.4g}"
 
-    return _work(plan, work, options)
+    return _work(options, work, suffix=".glc", find=images.find)
 
 
 def decompress(options: argparse.Namespace) -> int:
@@ -282,20 +273,19 @@ def decompress(options: argparse.Namespace) -> int:
     given = None if options.weights is None else weights.resolve(options.weights)
     if given is not None:
         weights.describe(given)
-    plan = _plan(options, ".png", _find_glc)
 
     def work(job: Job) -> str:
         kind = "out.png" if job.target == STDIO else job.target
         images.picture_format(kind)  # an unknown suffix is told before any work
-        data = _read(job.source)
+        data = jobs.read(job.source)
         with _about(job.source):
             header = bitstream.parse(data, max_pixels=options.max_pixels)
             codec = _codec(given or weights.matching(header.fingerprint))
             image = codec.decompress(data, preview=options.preview, max_pixels=options.max_pixels)
-        _write(job, images.encode(image, kind))
+        job.write(images.encode(image, kind))
         return f"{header.width} x {header.height} pixels"
 
-    return _work(plan, work, options)
+    return _work(options, work, suffix=".png", find=jobs.find_glc)
 
 
 def info(options: argparse.Namespace) -> int:
@@ -307,8 +297,8 @@ def info(options: argparse.Namespace) -> int:
         known = weights.describe(weights.resolve(options.weights))
 
     def show(item: str) -> None:
-        for source in map(str, _find_glc(item)) if os.path.isdir(item) else [item]:
-            data = _read(source)
+        for source in map(str, jobs.find_glc(item)) if os.path.isdir(item) else [item]:
+            data = jobs.read(source)
             with _about(source):
                 found = facts.of_file(data, known)
             if options.json:
@@ -347,77 +337,28 @@ def _each(items: Iterable[str], show: Callable[[str], None]) -> int:
     return status
 
 
-# ---------------------------------------------------------------------------- files
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One file to make; "-" is standard input or output. `tree`: folders are made on the way."""
-
-    source: str
-    target: str
-    tree: bool = False
-
-
-def _plan(
-    options: argparse.Namespace, suffix: str, find: Callable[[str], list[Path]]
-) -> tuple[list[Job], list[GLCError]]:
-    """Which file becomes which, and which inputs hold nothing: IN and -o as `cp` takes them."""
-    inputs, output = options.inputs, options.output
-    several = len(inputs) > 1 or os.path.isdir(inputs[0])
-    if several and STDIO in (*inputs, output):
-        raise UsageError("- stands for one input or output, it does not go with several.")
-    if output == STDIO or (output is None and inputs == [STDIO]):
-        if sys.stdout.isatty():
-            raise UsageError("a terminal shows no pictures; name the output with -o.")
-        return [Job(inputs[0], STDIO)], []
-    into_folder = several or output is None or os.path.isdir(output) or output.endswith(os.sep)
-    if not into_folder:
-        return [Job(inputs[0], output)], []
-    if output is not None and os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"{output}: is a file; several inputs need a folder to go to.")
-
-    targets: dict[Path, Path] = {}
-    failures: list[GLCError] = []
-    for item in inputs:
-        try:
-            sources = find(item) if os.path.isdir(item) else [Path(item)]
-        except GLCError as error:
-            failures.append(error)
-            continue
-        base = Path(item) if os.path.isdir(item) else Path(item).parent
-        for source in sources:
-            targets[source] = Path(base if output is None else output, source.relative_to(base))
-    uses = Counter(target.with_suffix(suffix) for target in targets.values())
-    jobs = []
-    for source, target in targets.items():
-        plain = target.with_suffix(suffix)
-        if uses[plain] > 1:  # a.jpg and a.png become a.jpg.glc and a.png.glc
-            plain = target.with_name(target.name + suffix)
-        if output is None and not options.force and plain.exists():
-            failures.append(
-                OutputError(f"{plain}: exists already; name the output with -o, or use --force.")
-            )
-        else:
-            jobs.append(Job(str(source), str(plain), tree=True))
-    return jobs, failures
+# ---------------------------------------------------------------------------- running
 
 
 def _work(
-    plan: tuple[list[Job], list[GLCError]],
-    work: Callable[[Job], str],
     options: argparse.Namespace,
+    work: Callable[[Job], str],
+    *,
+    suffix: str,
+    find: Callable[[str], list[Path]],
 ) -> int:
     """Does every job that can be done, and reports each; the exit status tells whether all were."""
-    jobs, failures = plan
-    for error in failures:
+    todo, errors = jobs.plan(
+        options.inputs, options.output, suffix=suffix, find=find, force=options.force
+    )
+    for error in errors:
         _complain(str(error))
-    failed = len(failures)
-    with _progress(jobs) as advance:
-        for job in jobs:
+    failed = len(errors)
+    with _progress(todo) as advance:
+        for job in todo:
             start = time.perf_counter()
             try:
-                _check_target(job)
+                job.check()
                 result = work(job)
             except GLCError as error:
                 if not _signals:
@@ -439,59 +380,9 @@ def _work(
             if _signals:
                 raise KeyboardInterrupt
             advance()
-    if failed and len(jobs) + len(failures) > 1:
-        _complain(f"{failed} of {len(jobs) + len(failures)} failed.")
+    if failed and len(todo) + len(errors) > 1:
+        _complain(f"{failed} of {len(todo) + len(errors)} failed.")
     return int(failed > 0)
-
-
-def _check_target(job: Job) -> None:
-    """Refuses early what could not be written after all the work."""
-    target = Path(job.target)
-    if STDIO not in (job.source, job.target) and target.exists():
-        with contextlib.suppress(FileNotFoundError):  # the input: reading it says so
-            if os.path.samefile(job.source, target):
-                raise OutputError(f"{target}: is the input itself; give the output another name.")
-    if job.target != STDIO and not job.tree and not target.parent.is_dir():
-        raise OutputError(f"{target}: there is no folder {target.parent}.")
-
-
-def _write(job: Job, data: bytes) -> None:
-    if job.target == STDIO:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    if job.tree:
-        try:
-            Path(job.target).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{job.target}: cannot be written ({error.strerror}).") from error
-    images.write(job.target, data)
-
-
-def _read(source: str) -> bytes:
-    """The bytes of a .glc file, or of standard input.
-
-    Raises:
-      InputError: it cannot be read, or is too long for a .glc file.
-    """
-    try:
-        if source == STDIO:
-            data = sys.stdin.buffer.read(FILE_BYTES + 1)
-        else:
-            with open(source, "rb") as file:
-                data = file.read(FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror or error}).") from error
-    if len(data) > FILE_BYTES:
-        raise InputError(f"{source}: longer than any .glc file.")
-    return data
-
-
-def _find_glc(folder: str) -> list[Path]:
-    found = [path for path in images.walk(Path(folder)) if path.suffix.lower() == ".glc"]
-    if not found:
-        raise InputError(f"{folder}: no .glc files in this folder.")
-    return found
 
 
 @functools.lru_cache(maxsize=2)
@@ -541,7 +432,7 @@ def _about(source: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
+def _progress(todo: Sequence[Job]) -> Iterator[Callable[[], None]]:
     """A bar on standard error if that is a terminal, nothing otherwise; call it once a job."""
     if not sys.stderr.isatty():
         yield lambda: None
@@ -556,7 +447,7 @@ def _progress(jobs: Sequence[Job]) -> Iterator[Callable[[], None]]:
     )
     with bar:
         task = bar.add_task(
-            Path(jobs[0].source).name if len(jobs) == 1 else f"{len(jobs)} files",
-            total=len(jobs) if len(jobs) > 1 else None,
+            Path(todo[0].source).name if len(todo) == 1 else f"{len(todo)} files",
+            total=len(todo) if len(todo) > 1 else None,
         )
         yield lambda: bar.advance(task)

@@ -168,6 +168,13 @@ def test_one_name_with_two_suffixes_gives_two_files(here):
     assert files("out") == ["a.jpg.glc", "a.png.glc", "b.glc"]
 
 
+def test_one_name_in_two_folders_is_not_written_twice(here, capsys):
+    picture("a/x.png"), picture("b/x.png")
+    assert cli.run(["compress", "a/x.png", "b/x.png", "-o", "out"]) == 1
+    assert files("out") == ["x.png.glc"]
+    assert said(capsys)[0] == "glc: b/x.png: would be out/x.png.glc, as a/x.png is already."
+
+
 @pytest.mark.parametrize("output", ["out", "out/"])
 def test_one_input_into_a_folder(here, output):
     picture("photo.png")
@@ -502,13 +509,13 @@ def test_models(here, capsys):
 
 
 def test_progress_is_for_terminals(monkeypatch):
-    jobs = [cli.Job("a", "b"), cli.Job("c", "d")]
+    todo = [cli.Job("a", "b"), cli.Job("c", "d")]
     pipe, terminal = Stream(), io.StringIO()
     for stream in (pipe, terminal):
         monkeypatch.setattr(stream, "isatty", lambda stream=stream: stream is terminal)
         monkeypatch.setattr(sys, "stderr", stream)
         monkeypatch.setenv("TERM", "xterm")
-        with cli._progress(jobs) as advance:
+        with cli._progress(todo) as advance:
             advance()
     assert pipe.getvalue() == b""
     assert "2 files" in terminal.getvalue()
