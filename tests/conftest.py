@@ -1,10 +1,16 @@
-"""Fixtures that several test files share."""
+"""What all tests share: the reference folder, and one compilation cache for every process."""
 
+import os
 import pathlib
 
 import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+
+# Compiling is most of the time of a small test. Programs that a test starts inherit this.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(REPOSITORY / ".cache" / "jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 @pytest.fixture(scope="session")
