@@ -1,4 +1,15 @@
-"""The small model that ships in the package: the full model's code path with smaller numbers."""
+"""The small model that ships in the package: the full model's code path with smaller numbers.
+
+Trained on the CPU of a laptop, on a folder of photographs:
+
+    python scripts/train.py --config configs/tiny.py:stage1 --workdir runs/tiny1 \\
+        --config.data.folder=PHOTOS --config.eval.folder=HELD_OUT
+    python scripts/train.py --config configs/tiny.py:stage2 --workdir runs/tiny2 \\
+        --config.init_from=runs/tiny1 --config.data.folder=PHOTOS
+    python scripts/train.py --config configs/tiny.py:stage3 --workdir runs/tiny3 \\
+        --config.init_from=runs/tiny2 --config.data.folder=PHOTOS
+    python scripts/export.py runs/tiny3 -o tiny.safetensors
+"""
 
 from ml_collections import ConfigDict
 
@@ -28,5 +39,96 @@ def model_config() -> ConfigDict:
                 "heads": 4,
                 "mlp_width": 256,
             },
+        }
+    )
+
+
+def get_config(stage: str = "stage1") -> ConfigDict:
+    """The whole config of "stage1", "stage2" or "stage3"."""
+    config = ConfigDict()
+    config.name = "tiny"
+    config.stage = {"stage1": 1, "stage2": 2, "stage3": 3}[stage]
+    config.model = model_config()
+    config.seed = 0
+    config.init_from = ""  # a run's folder or a weights file
+
+    config.data = ConfigDict()
+    config.data.folder = ""
+    config.data.tfds = ConfigDict({"name": "", "split": "train", "key": "image", "data_dir": ""})
+    config.data.crop = 128
+    config.data.scale = (0.4, 1.0)
+    config.data.flip = True
+    config.data.cache_gb = 2.0  # of decoded pictures, in memory
+    config.data.threads = 1
+    config.batch = 8
+    config.accumulate = 1
+    config.steps = 20_000
+
+    config.trainable = {1: "vqvae/", 2: "(?!vqvae/|pixel_code_predictor/)", 3: ""}[config.stage]
+    config.optimizer = optimizer(2e-4)
+    config.ema = 0.999
+    config.dtype = "float32"
+
+    config.losses = ConfigDict()
+    config.losses.l1 = 1.0
+    config.losses.multiscale_l1 = 1.0
+    config.losses.lpips = 1.0
+    config.lpips_network = "alex"
+    config.losses.codebook = 1.0
+    config.losses.rate = 1.0  # times the lambda of the sample's rate point, per bpp
+    config.losses.hyper_codebook = 1.0
+    config.losses.latent = 1.0
+    config.losses.code_prediction = 0.05
+    config.losses.pixel_code_prediction = 0.05
+    config.lambdas = (16.0, 8.0, 4.0, 2.0)
+    config.quantizer = "mixed"
+
+    config.codebook = ConfigDict()
+    config.codebook.kmeans_step = 0  # -1: never
+    config.codebook.kmeans_batches = 16
+    config.codebook.quantised_share = 1.0  # of stage I's samples that pass the codebook
+    config.codebook.decay = 0.99
+    config.codebook.dead_below = 0.03  # of an even share
+    config.codebook.revive_every = 100
+
+    config.adversarial = ConfigDict()
+    config.adversarial.weight = 0.0  # 0: no discriminator at all
+    config.adversarial.start = 0
+    config.adversarial.adaptive = True
+    config.adversarial.base_channels = 32
+    config.adversarial.layers = 2
+    config.adversarial.optimizer = optimizer(2e-4, tail_steps=0)
+
+    config.mesh = ConfigDict({"model": 1, "shard_from": 2**20})
+    config.log_every = 50
+    config.checkpoint = ConfigDict({"every": 500, "keep": 2, "best": "lpips"})
+    config.eval = ConfigDict()
+    config.eval.folder = ""
+    config.eval.tfds = ConfigDict({"name": "", "split": "test", "key": "image", "data_dir": ""})
+    config.eval.every = 1000
+    config.eval.crop = 256
+    config.eval.batch = 4
+    config.eval.pictures = 4  # drawn in TensorBoard
+
+    if config.stage == 2:
+        config.steps = 10_000
+    if config.stage == 3:
+        config.steps = 10_000
+        config.optimizer = optimizer(1e-4)
+        config.codebook.kmeans_step = -1
+    return config
+
+
+def optimizer(learning_rate: float, tail_steps: int = 5000) -> ConfigDict:
+    """Adam's fields."""
+    return ConfigDict(
+        {
+            "learning_rate": learning_rate,
+            "warmup_steps": 200,
+            "tail_steps": tail_steps,
+            "b1": 0.9,
+            "b2": 0.95,
+            "weight_decay": 0.0,
+            "clip_norm": 1.0,
         }
     )

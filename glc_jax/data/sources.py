@@ -1,0 +1,142 @@
+"""Random-access sources of training pictures: a folder, or a TFDS data set.
+
+A source has a length and gives picture `i` as a uint8 RGB array [H, W, 3], or raises `InputError`
+where that picture cannot be used.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from glc_jax.errors import ConfigError, InputError
+
+SUFFIXES = frozenset(
+    [".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
+)  # what a folder is searched for; Pillow decides by content what a file is
+
+
+class Source(Protocol):
+    """Random access to uint8 pictures [H, W, 3]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    def name(self, index: int) -> str:
+        """What a message about picture `index` calls it."""
+        ...
+
+
+class FolderSource:
+    """Every picture file below a folder, in the order of their names.
+
+    Raises `ConfigError` when the folder does not exist or holds no file with a picture's suffix.
+    """
+
+    def __init__(self, folder: str | pathlib.Path):
+        self.folder = pathlib.Path(folder)
+        if not self.folder.is_dir():
+            raise ConfigError(f"The data folder {self.folder} does not exist.")
+        self.files = sorted(
+            path
+            for path in self.folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        )
+        if not self.files:
+            raise ConfigError(f"The data folder {self.folder} holds no picture.")
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def name(self, index: int) -> str:
+        return str(self.files[index])
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        try:
+            with Image.open(self.files[index]) as image:
+                return np.asarray(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            # Pillow raises any of these on a damaged file, SyntaxError among them.
+            raise InputError(f"{self.files[index]} cannot be read: {error}") from error
+
+
+class TFDSSource:
+    """One split of a TFDS data set, read without TensorFlow (`tfds.data_source`).
+
+    `name` is what `tfds.data_source` takes ("div2k", "clic", "coco/2017", "open_images_v4",
+    "imagenet2012", "celeb_a_hq/256"), `key` the picture's feature ("hr" for div2k, otherwise
+    "image"). The data set must have been prepared in `data_dir` (TFDS's default when None);
+    where it was not, and in a format that has no random access, `ConfigError` is raised.
+    """
+
+    def __init__(
+        self, name: str, split: str = "train", key: str = "image", data_dir: str | None = None
+    ):
+        import tensorflow_datasets as tfds
+
+        self.dataset = name
+        self.key = key
+        try:
+            self.records: Sequence[Any] = tfds.data_source(
+                name, split=split, data_dir=data_dir, download=False
+            )
+        except (AssertionError, NotImplementedError, ValueError, OSError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else "unknown"
+            raise ConfigError(
+                f"The TFDS data set {name} (split {split}) cannot be opened in "
+                f"{data_dir or 'the default TFDS folder'}: {reason} "
+                "Prepare it first, with file_format='array_record'."
+            ) from error
+        if len(self.records) == 0:
+            raise ConfigError(f"The TFDS data set {name} has no picture in split {split}.")
+        features = self.records.dataset_info.features
+        if key not in features:
+            raise ConfigError(
+                f"The TFDS data set {name} has no feature {key!r}; it has {', '.join(features)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def name(self, index: int) -> str:
+        return f"{self.dataset}[{index}]"
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        try:
+            image = np.asarray(self.records[index][self.key])
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"{self.name(index)} cannot be read: {error}") from error
+        if image.ndim != 3 or image.dtype != np.uint8 or image.shape[-1] not in (1, 3):
+            raise InputError(f"{self.name(index)} is no 8-bit RGB picture: {image.shape}.")
+        return np.broadcast_to(image, (*image.shape[:2], 3))
+
+
+class CachedSource:
+    """Keeps decoded pictures of another source in memory, up to `capacity` bytes.
+
+    The first that come stay; once full, further pictures are decoded each time. Safe to share
+    between threads (two of them may decode the same picture once each).
+    """
+
+    def __init__(self, source: Source, capacity: int):
+        self.source = source
+        self.free = capacity
+        self.pictures: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        picture = self.pictures.get(index)
+        if picture is None:
+            picture = self.source[index]
+            if picture.nbytes <= self.free:
+                self.free -= picture.nbytes
+                self.pictures[index] = picture
+        return picture

@@ -1,0 +1,57 @@
+"""Keeping a codebook in use: k-means before training, revival of dead codes during it."""
+
+import jax
+import jax.numpy as jnp
+
+
+def code_share(indices: jax.Array, size: int) -> jax.Array:
+    """Each code's share of `indices` (any shape): float32 [size], of sum 1."""
+    return jnp.bincount(indices.reshape(-1), length=size).astype(jnp.float32) / indices.size
+
+
+def perplexity(share: jax.Array) -> jax.Array:
+    """exp of the entropy of shares [K]: the number of codes in effective use."""
+    return jnp.exp(-jnp.sum(share * jnp.log(share + 1e-10)))
+
+
+def revive(
+    codebook: jax.Array, use: jax.Array, vectors: jax.Array, threshold: float, rng: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Dead codes move to random vectors of the current batch.
+
+    A code is dead when its running share `use` [K] is below `threshold` / K (Dhariwal et al.
+    2020, arXiv 2005.00341, section 3.1). codebook [K, C], vectors [n, C].
+
+    Returns the codebook, the use (a revived code starts as if used evenly) and the bool mask of
+    the revived rows.
+    """
+    size = codebook.shape[0]
+    dead = use < threshold / size
+    chosen = jax.random.randint(rng, (size,), 0, vectors.shape[0])
+    revived = jnp.where(dead[:, None], vectors[chosen].astype(codebook.dtype), codebook)
+    return revived, jnp.where(dead, 1.0 / size, use), dead
+
+
+def kmeans(vectors: jax.Array, size: int, rng: jax.Array, iterations: int = 10) -> jax.Array:
+    """`size` centres of vectors [n, C] by Lloyd's algorithm, from randomly chosen vectors.
+
+    With fewer vectors than centres some are chosen twice; small noise keeps those apart.
+    A centre that attracts nothing stays where it is.
+    """
+    pick, noise = jax.random.split(rng)
+    count, channels = vectors.shape
+    order = jax.random.permutation(pick, max(count, size)) % count
+    spread = 1e-3 * jnp.std(vectors)
+    centres = vectors[order[:size]] + spread * jax.random.normal(noise, (size, channels))
+
+    def lloyd(_, centres: jax.Array) -> jax.Array:
+        squares = jnp.sum(centres**2, axis=1)
+        nearest = jax.lax.map(  # in chunks: the whole table of distances would not fit
+            lambda vector: jnp.argmin(squares - 2 * centres @ vector), vectors, batch_size=4096
+        )
+        members = jax.ops.segment_sum(jnp.ones(count), nearest, size)
+        sums = jax.ops.segment_sum(vectors, nearest, size)
+        means = sums / jnp.maximum(members, 1)[:, None]
+        return jnp.where(members[:, None] > 0, means, centres)
+
+    return jax.lax.fori_loop(0, iterations, lloyd, centres)

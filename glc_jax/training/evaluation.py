@@ -1,0 +1,115 @@
+"""Held-out evaluation during training: PSNR, LPIPS and estimated bpp of centre crops."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax.data.augment import centre_crop
+from glc_jax.data.sources import Source
+from glc_jax.entropy import distributions
+from glc_jax.errors import ConfigError, InputError
+from glc_jax.metrics.lpips import lpips
+from glc_jax.metrics.psnr import psnr
+from glc_jax.models.glc import GLC
+from glc_jax.training.step import to_float
+
+Metrics = dict[str, float]
+
+
+def held_out_batches(
+    source: Source, *, batch: int, crop: int, host: int = 0, hosts: int = 1
+) -> list[dict[str, np.ndarray]]:
+    """The centre crops of every usable picture, as this host's parts of whole batches.
+
+    A batch is {"image": uint8 [b, crop, crop, 3], "weight": float32 [b]}: the last one is filled
+    up with pictures of weight 0. Raises `ConfigError` when no picture is as large as the crop.
+    """
+    crops = list(_crops(source, crop))
+    if not crops:
+        raise ConfigError(f"No held-out picture is as large as the evaluation crop of {crop}.")
+    local = batch // hosts
+    batches = []
+    for start in range(0, len(crops), batch):
+        mine = range(start + host * local, start + (host + 1) * local)
+        images = [crops[i] if i < len(crops) else crops[0] for i in mine]
+        weights = np.asarray([i < len(crops) for i in mine], np.float32)
+        batches.append({"image": np.stack(images), "weight": weights})
+    return batches
+
+
+def _crops(source: Source, crop: int) -> Iterator[np.ndarray]:
+    for index in range(len(source)):
+        try:
+            yield centre_crop(source[index], crop)
+        except InputError:  # too small or broken
+            continue
+
+
+def make_eval_step(model: GLC, config: Mapping[str, Any]) -> Callable[..., Any]:
+    """(params, batch, lpips) -> (sums, pictures), where sums["weight"] is the pictures counted.
+
+    The names say what the picture went through: in stage I "codebook" and "latent" (not
+    quantised), later "rate_0" and so on. sums: "psnr/NAME", "lpips/NAME" and "bpp/NAME", summed
+    over the pictures. pictures: NAME -> uint8 [B, H, W, 3].
+    """
+    reconstruct = _through_codebook if config["stage"] == 1 else _through_rates
+
+    def eval_step(params: Any, batch: Mapping[str, jax.Array], lpips_params: Any):
+        images, weight = batch["image"], batch["weight"]
+        sums, pictures = {"weight": jnp.sum(weight)}, {}
+        for name, (x_hat, bpp) in reconstruct(model, {"params": params}, config, images).items():
+            x_hat = jnp.clip(x_hat.astype(jnp.float32), -1, 1)
+            picture = jnp.round((x_hat + 1) * 127.5)
+            values = {"psnr": psnr(picture, images)}
+            if bpp is not None:
+                values["bpp"] = bpp
+            if lpips_params is not None:
+                values["lpips"] = lpips(lpips_params, to_float(picture), to_float(images))
+            sums |= {f"{key}/{name}": jnp.sum(weight * value) for key, value in values.items()}
+            pictures[name] = picture.astype(jnp.uint8)
+        return sums, pictures
+
+    return eval_step
+
+
+def _through_codebook(model: GLC, variables: Any, config: Any, images: jax.Array):
+    latent = model.apply(variables, to_float(images), method="encode")
+    vq = model.apply(variables, latent.astype(jnp.float32), method="vector_quantize")
+    return {
+        "codebook": (model.apply(variables, vq.quantized, method="generate"), None),
+        "latent": (model.apply(variables, latent, method="generate"), None),
+    }
+
+
+def _through_rates(model: GLC, variables: Any, config: Any, images: jax.Array):
+    latent = model.apply(variables, to_float(images), method="encode")
+    pixels = images.shape[1] * images.shape[2]
+    bits_of_z = math.log2(config["model"]["hyper_codebook_size"])
+    out = {}
+    for point in range(config["model"]["rate_points"]):
+        rate = jnp.full(images.shape[0], point, jnp.float32)
+        y = model.apply(variables, latent, rate, method="analysis").astype(jnp.float32)
+        z = model.apply(variables, y, method="hyper_analysis").astype(jnp.float32)
+        vq = model.apply(variables, z, method="quantize_z")
+        prior = model.apply(variables, vq.quantized, method="prior_params").astype(jnp.float32)
+        coded = model.apply(variables, y, prior, method="code_y")
+        bits = jnp.sum(distributions.gaussian_bits(coded.y_q, coded.scales), axis=(1, 2, 3))
+        bits = bits + bits_of_z * vq.indices[0].size
+        latent_hat = model.apply(variables, coded.y_hat, rate, method="synthesis")
+        x_hat = model.apply(variables, latent_hat, method="generate")
+        out[f"rate_{point}"] = (x_hat, bits / pixels)
+    return out
+
+
+def averages(sums: Mapping[str, float]) -> Metrics:
+    """Summed sums of `make_eval_step` -> means, and "psnr", "lpips", "bpp" over all names."""
+    means = {key: value / sums["weight"] for key, value in sums.items() if key != "weight"}
+    for kind in ("psnr", "lpips", "bpp"):
+        values = [value for key, value in means.items() if key.startswith(f"{kind}/")]
+        if values:
+            means[kind] = sum(values) / len(values)
+    return means

@@ -1,0 +1,94 @@
+"""How a training step is laid over devices: a mesh with a data and a model axis, or pmap."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from glc_jax.errors import ConfigError
+from glc_jax.training.step import TrainStep
+
+DATA, MODEL = "data", "model"
+
+
+def make_mesh(model_axis: int, batch: int, accumulate: int) -> Mesh:
+    """All devices of all hosts as (data, model), where model has `model_axis` devices.
+
+    Raises `ConfigError` when that does not divide the devices, or the data axis does not divide
+    the parts into which gradient accumulation cuts the batch.
+    """
+    devices = jax.device_count()
+    if devices % model_axis:
+        raise ConfigError(f"A model axis of {model_axis} does not divide {devices} devices.")
+    data_axis = devices // model_axis
+    if batch % (data_axis * accumulate):
+        raise ConfigError(
+            f"A batch of {batch} cannot be divided among a data axis of {data_axis} devices and "
+            f"{accumulate} accumulated parts; make it a multiple of {data_axis * accumulate}."
+        )
+    return jax.make_mesh(
+        (data_axis, model_axis), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto)
+    )
+
+
+def parameter_spec(shape: tuple[int, ...], mesh: Mesh, smallest: int) -> PartitionSpec:
+    """Shards the last dimension that the model axis divides, of arrays of `smallest` values up.
+
+    The rule looks at shapes only, so a parameter, its running average and its optimiser moments
+    are cut alike. Small arrays, and all arrays when the model axis is 1, are replicated.
+    """
+    parts = mesh.shape[MODEL]
+    if parts > 1 and np.prod(shape, dtype=np.int64) >= smallest:
+        for axis in reversed(range(len(shape))):
+            if shape[axis] % parts == 0:
+                return PartitionSpec(*(MODEL if i == axis else None for i in range(len(shape))))
+    return PartitionSpec()
+
+
+def state_shardings(state: Any, mesh: Mesh, smallest: int) -> Any:
+    """A NamedSharding for each leaf of a TrainState (of arrays or of shapes)."""
+    return jax.tree.map(
+        lambda leaf: NamedSharding(mesh, parameter_spec(leaf.shape, mesh, smallest)), state
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """The first axis of every array of a batch is cut over the data axis."""
+    return NamedSharding(mesh, PartitionSpec(DATA))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The whole array on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def jit_step(step: TrainStep, mesh: Mesh, shardings: Any) -> Any:
+    """The step compiled over a mesh. The state's buffers are donated: use the returned one.
+
+    `shardings` is `state_shardings` of the state that will be passed.
+    """
+    return jax.jit(
+        step,
+        in_shardings=(shardings, batch_sharding(mesh), replicated(mesh)),
+        out_shardings=(shardings, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def pmap_step(step: TrainStep) -> Any:
+    """The step under `jax.pmap`, for a step made with `axis_name=DATA`.
+
+    State and metrics have a leading device axis, batches the shape [devices, B / devices, ...].
+    """
+    return jax.pmap(step, axis_name=DATA, in_axes=(0, 0, None))
+
+
+def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This host's part of a batch -> arrays that stand for the whole batch of all hosts."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+    }
