@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from glc_jax.errors import ConfigError
+from glc_jax.training.parameters import replace
 from glc_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -103,23 +104,28 @@ def averaged_parameters(workdir: pathlib.Path, step: int | None = None) -> dict[
 
     Raises `ConfigError` when there is none.
     """
-    from glc_jax.training.parameters import replace
-
     folder = (workdir / "checkpoints").absolute()
     if not folder.is_dir():
         raise ConfigError(f"{workdir} holds no checkpoint.")
-    with ocp.CheckpointManager(folder, item_names=(_STATE,)) as manager:
+    handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    handlers.add(_STATE, ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
+    with ocp.CheckpointManager(folder, handler_registry=handlers) as manager:
         found = step if step is not None else manager.latest_step()
         if found is None or found not in manager.all_steps():
             raise ConfigError(f"{workdir} holds no checkpoint{f' of step {step}' if step else ''}.")
         metadata = manager.item_metadata(found)[_STATE].tree
-        wanted = {name: metadata[name] for name in ("params", "ema")}
-        kept = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), wanted)
-        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), kept)
-        restored = ocp.PyTreeCheckpointer().restore(
-            folder / str(found) / _STATE,
-            ocp.args.PyTreeRestore(kept, restore_args=arrays, partial_restore=True),
-        )
+        wanted = {
+            name: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+            for name, tree in metadata.items()
+            if name in ("params", "ema")
+        }
+        arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        restored = manager.restore(
+            found,
+            args=ocp.args.Composite(
+                state=ocp.args.PyTreeRestore(wanted, restore_args=arrays, partial_restore=True)
+            ),
+        )[_STATE]
     return replace(restored["params"], restored["ema"])
 
 

@@ -1,0 +1,97 @@
+"""From a training run to a weights file: averaged parameters, exact networks, prior of z."""
+
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax import weights
+from glc_jax.codec import TRAINING_PARTS
+from glc_jax.data.pipeline import Batches
+from glc_jax.entropy import calibrate
+from glc_jax.entropy.range_coder import PRECISION
+from glc_jax.models import glc
+from glc_jax.training.step import to_float
+
+
+def coded_latents(
+    model: glc.GLC, params: Any, batches: Batches, count: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(z_indices [B, h, w], y [B, 4h, 4w, C]) of `count` batches, the rates in turn."""
+    variables = {"params": params}
+
+    @jax.jit
+    def analyse(images: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        latent = model.apply(variables, to_float(images), method="encode")
+        y = model.apply(variables, latent, rate, method="analysis")
+        z = model.apply(variables, y, method="hyper_analysis")
+        return model.apply(variables, z, method="quantize_z").indices, y
+
+    points = params["g_a"]["rate_scale"].shape[0]
+    for number in range(count):
+        images = batches[number]["image"]
+        rate = (np.arange(len(images)) + number) % points
+        indices, y = analyse(images, rate.astype(np.float32))
+        yield np.asarray(indices), np.asarray(y)
+
+
+def z_frequencies(counts: np.ndarray) -> np.ndarray:
+    """Integer frequencies of sum 2^24 in proportion to `counts` + 1/2, each at least 1.
+
+    counts: [K], how often each code occurred. Returns int64 [K]. The half (Krichevsky and
+    Trofimov 1981) keeps codes that did not occur codable.
+    """
+    shares = (counts + 0.5) / (counts + 0.5).sum()
+    total = 1 << PRECISION
+    frequencies = np.maximum(np.floor(shares * (total - len(counts))).astype(np.int64), 0) + 1
+    frequencies[np.argmax(frequencies)] += total - frequencies.sum()
+    return frequencies
+
+
+def weights_tree(
+    config: Mapping[str, Any],
+    params: Any,
+    batches: Batches,
+    count: int,
+    dtype: str,
+    training_parts: bool,
+) -> dict[str, Any]:
+    """What a weights file holds: "params" in `dtype`, "exact" and "z_prior".
+
+    The integer networks are calibrated, and z's prior counted, on `count` of the batches, with
+    the parameters as they will be stored. Without `training_parts` the code predictors, which no
+    file needs, are left out.
+    """
+    if not training_parts:
+        params = {name: part for name, part in params.items() if name not in TRAINING_PARTS}
+    stored = jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf, dtype)), params)
+    used = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), stored)
+    model = glc.build(config["model"])
+    pairs = list(coded_latents(model, used, batches, count))
+    size = config["model"]["hyper_codebook_size"]
+    counts = sum(np.bincount(indices.reshape(-1), minlength=size) for indices, _ in pairs)
+    return {
+        "params": stored,
+        "exact": calibrate.quantise(used, pairs),
+        "z_prior": {"frequencies": z_frequencies(counts)},
+    }
+
+
+def export(
+    config: Mapping[str, Any],
+    params: Any,
+    batches: Batches,
+    path: pathlib.Path,
+    *,
+    count: int,
+    dtype: str,
+    training_parts: bool,
+    provenance: Mapping[str, Any],
+) -> weights.Description:
+    """Write the weights file; see `weights_tree`. Raises `OutputError` or `WeightsError`."""
+    tree = weights_tree(config, params, batches, count, dtype, training_parts)
+    described = {"name": config["name"], "model": config["model"]}
+    return weights.save(path, tree, described, provenance)

@@ -1,0 +1,53 @@
+"""A training run as a weights file: python scripts/export.py WORKDIR -o weights.safetensors.
+
+Takes the averaged parameters of the newest checkpoint, quantises the entropy networks with
+pictures of the run's own data, and writes what `glc --weights` and `glc_jax.load` read.
+"""
+
+import argparse
+import pathlib
+import sys
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("workdir", type=pathlib.Path, help="a folder that train.py wrote")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="weights file")
+    parser.add_argument("--step", type=int, help="checkpoint to take (default: the newest)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
+    parser.add_argument("--data", help="folder to calibrate with (default: the run's own data)")
+    parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
+    parser.add_argument(
+        "--training-parts", action="store_true", help="keep the code predictors too"
+    )
+    arguments = parser.parse_args()
+
+    from glc_jax.errors import ConfigError, GLCError
+    from glc_jax.training import checkpoints, setup
+    from glc_jax.training.export import export
+
+    try:
+        config = checkpoints.read_config(arguments.workdir)
+        if config is None:
+            raise ConfigError(f"{arguments.workdir} holds no run.")
+        if arguments.data:
+            config["data"]["folder"] = arguments.data
+        written = export(
+            config,
+            checkpoints.averaged_parameters(arguments.workdir, arguments.step),
+            setup.open_batches(config),
+            arguments.output,
+            count=arguments.batches,
+            dtype=arguments.dtype,
+            training_parts=arguments.training_parts,
+            provenance={"made_by": "scripts/export.py", "stage": config["stage"]},
+        )
+    except GLCError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{arguments.output}: {written.parameters:,} parameters, {written.file_bytes:,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
