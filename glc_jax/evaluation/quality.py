@@ -1,0 +1,181 @@
+"""The metrics of one evaluation: of pairs of pictures, and of the sets of all their patches."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax.errors import ConfigError, WeightsError
+from glc_jax.metrics import dists, fid, kid, lpips, lpips_weights, ms_ssim, patches, psnr
+from glc_jax.metrics.features import alexnet, inception, vgg16
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How a metric is shown and compared; published is its name in published_rd.csv."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    decimals: int
+    published: str | None = None
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr", "PSNR (dB)", True, 2, "PSNR"),
+        Metric("ms_ssim", "MS-SSIM", True, 4, "MS-SSIM"),
+        Metric("lpips", "LPIPS (Alex)", False, 4, "LPIPS"),
+        Metric("lpips_vgg", "LPIPS (VGG)", False, 4),
+        Metric("dists", "DISTS", False, 4, "DISTS"),
+        Metric("fid", "FID", False, 2, "FID"),
+        Metric("kid", "KID", False, 5, "KID"),
+    )
+}
+PAIR_METRICS = ("psnr", "ms_ssim", "lpips", "lpips_vgg", "dists")
+SET_METRICS = ("fid", "kid")
+DEFAULT_PAIR_METRICS = ("psnr", "ms_ssim", "lpips", "dists")
+
+_MIN_SIZES = {
+    "psnr": 1,
+    "ms_ssim": ms_ssim.MIN_SIZE,
+    "lpips": alexnet.MIN_SIZE,
+    "lpips_vgg": vgg16.MIN_SIZE,
+    "dists": vgg16.MIN_SIZE,
+}
+_INCEPTION_BATCH = 16
+
+
+class PairMeter:
+    """Measures reconstructions against originals.
+
+    names: the metrics that are measured; notes: a sentence for each that cannot be, and why.
+    """
+
+    def __init__(self, names: Iterable[str] = DEFAULT_PAIR_METRICS) -> None:
+        """Raises ConfigError for a name that is no metric of pairs."""
+        self.notes: list[str] = []
+        self._functions: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {}
+        for name in names:
+            if name not in PAIR_METRICS:
+                raise ConfigError(
+                    f"There is no metric {name!r}; choose from {', '.join(PAIR_METRICS)}."
+                )
+            try:
+                self._functions[name] = _pair_function(name)
+            except WeightsError as error:
+                self.notes.append(f"{METRICS[name].label} was not computed: {error}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._functions)
+
+    def measure(self, original: np.ndarray, shown: np.ndarray) -> dict[str, float | None]:
+        """Metric -> value for uint8 [H, W, 3] pictures; None where the picture is too small for
+        the metric or the value is not finite (the PSNR of equal pictures)."""
+        smallest = min(original.shape[:2])
+        values = {}
+        for name, function in self._functions.items():
+            value = math.nan
+            if smallest >= _MIN_SIZES[name]:
+                value = float(function(original[None], shown[None])[0])
+            values[name] = value if math.isfinite(value) else None
+        return values
+
+
+def _pair_function(name: str) -> Callable:
+    if name == "psnr":
+        return _compiled(psnr.psnr)
+    if name == "ms_ssim":
+        return _compiled(lambda x, y: ms_ssim.ms_ssim(_unit(x), _unit(y)))
+    if name == "dists":
+        return functools.partial(
+            _compiled(lambda p, x, y: dists.dists(p, _unit(x), _unit(y))), _on_device(dists.load())
+        )
+    params = _on_device(lpips_weights.load("vgg" if name == "lpips_vgg" else "alex"))
+    return functools.partial(
+        _compiled(lambda p, x, y: lpips.lpips(p, 2 * _unit(x) - 1, 2 * _unit(y) - 1)), params
+    )
+
+
+def _compiled(function: Callable) -> Callable:
+    """Compiled, in full float32 also where the device's default is less."""
+
+    def in_full_precision(*arguments: Any) -> jax.Array:
+        with jax.default_matmul_precision("highest"):
+            return function(*arguments)
+
+    return jax.jit(in_full_precision)
+
+
+def _unit(pixels: jax.Array) -> jax.Array:
+    return pixels.astype(jnp.float32) / 255
+
+
+def _on_device(tree: Any) -> Any:
+    return jax.tree.map(jnp.asarray, tree)
+
+
+class PatchFeatures:
+    """Inception's features of a picture's patches."""
+
+    def __init__(self, weights: Any, patch_size: int) -> None:
+        """`weights` is what `inception_weights.load` gives; patch_size in pixels."""
+        self.patch_size = patch_size
+        self._weights = _on_device(weights)
+        self._function = _compiled(inception.features)
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """float32 [patches, 2048] of a uint8 picture [H, W, 3], in batches of one size."""
+        cut = patches.cut(image, self.patch_size)
+        found = np.empty((len(cut), inception.FEATURES), np.float32)
+        for start in range(0, len(cut), _INCEPTION_BATCH):
+            batch = cut[start : start + _INCEPTION_BATCH]
+            padding = ((0, _INCEPTION_BATCH - len(batch)), (0, 0), (0, 0), (0, 0))
+            values = np.asarray(self._function(self._weights, np.pad(batch, padding)))
+            found[start : start + len(batch)] = values[: len(batch)]
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class SetDistances:
+    """FID and KID of one method at one point; None where there are too few patches."""
+
+    patches: int
+    fid: float | None
+    kid: float | None
+    kid_std: float | None
+
+
+def set_distances(
+    originals: Sequence[Callable[[], np.ndarray]], shown: Sequence[Callable[[], np.ndarray]]
+) -> SetDistances:
+    """FID and KID between two sequences of feature arrays [n, 2048], read one at a time.
+
+    FID needs 2 patches, KID 1000 (its published subsets' size).
+    """
+    gaussians = []
+    collected = []
+    for sources in (originals, shown):
+        gaussian, parts = fid.Gaussian(inception.FEATURES), []
+        for source in sources:
+            features = source()
+            gaussian.update(features)
+            parts.append(features)
+        gaussians.append(gaussian)
+        collected.append(np.concatenate(parts) if parts else np.empty((0, inception.FEATURES)))
+    count = gaussians[1].count
+    fewest = min(gaussian.count for gaussian in gaussians)
+    kid_value = kid.kid(*collected) if fewest >= kid.SUBSET_SIZE else None
+    return SetDistances(
+        patches=count,
+        fid=fid.fid(*gaussians) if fewest >= fid.MIN_SAMPLES else None,
+        kid=kid_value.mean if kid_value else None,
+        kid_std=kid_value.std if kid_value else None,
+    )

@@ -1,0 +1,392 @@
+"""The runner, its data sets and its files, with a codec that needs no model."""
+
+import csv
+import io
+import json
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glc_jax import evaluation
+from glc_jax.errors import BitstreamError, ConfigError, InputError, OutputError
+from glc_jax.evaluation import curves, datasets, methods, published, quality, results
+from glc_jax.metrics.psnr import psnr
+
+
+class FakeCodec:
+    """A codec's face over Pillow's JPEG at a few qualities, and a count of what was asked."""
+
+    def __init__(self, name="fake", broken=()):
+        self.config = {"name": name}
+        self.fingerprint = name.encode()
+        self.broken = broken
+        self.compressed = 0
+
+    def compress(self, image, rate):
+        if image.shape[:2] in self.broken:
+            raise BitstreamError("this size is beyond me.")
+        self.compressed += 1
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=int(10 + 20 * rate))
+        return buffer.getvalue()
+
+    def decompress(self, data):
+        return np.asarray(Image.open(io.BytesIO(data)))
+
+    def estimate(self, image, rate):
+        return types.SimpleNamespace(bits_y=7.5 * len(self.compress(image, rate)), bits_z=14.0)
+
+
+def picture(height, width, seed=0):
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "pictures"
+    for name, size, seed in (("a.png", (64, 80), 0), ("sub/b.png", (64, 80), 1)):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(*size, seed)).save(path / name)
+    return path
+
+
+def run(folder, output, codec=None, **settings):
+    settings = {"rates": (0, 1.5), "metrics": ("psnr",), **settings}
+    return evaluation.run(datasets.load(folder), codec or FakeCodec(), output, **settings)
+
+
+def test_numbers_are_those_of_the_files(folder, tmp_path):
+    found = run(folder, tmp_path / "report")
+    assert [(i["image"], i["point"]) for i in found["items"]] == [
+        (name, point) for name in ("a.png", "sub/b.png") for point in ("0", "1.5")
+    ]
+    for item in found["items"]:
+        report = tmp_path / "report"
+        original, shown = (
+            np.asarray(Image.open(report / item["files"][name]))
+            for name in ("original", "reconstruction")
+        )
+        np.testing.assert_array_equal(original, np.asarray(Image.open(folder / item["image"])))
+        data = (report / item["files"]["file"]).read_bytes()
+        assert item["bytes"] == len(data)
+        assert item["bpp"] == 8 * len(data) / (64 * 80)
+        np.testing.assert_allclose(item["bpp_estimated"], (7.5 * len(data) + 14) / (64 * 80))
+        np.testing.assert_array_equal(shown, np.asarray(Image.open(io.BytesIO(data))))
+        np.testing.assert_allclose(item["psnr"], psnr(original[None], shown[None])[0], rtol=1e-6)
+        assert Image.open(report / item["files"]["thumbnail"]).size == (80, 64)
+    low = [item for item in found["items"] if item["point"] == "0"]
+    row = found["averages"][0]
+    assert (row["method"], row["point"], row["images"]) == ("glc", "0", 2)
+    for name in ("bytes", "bpp", "bpp_estimated", "psnr"):
+        np.testing.assert_allclose(row[name], np.mean([item[name] for item in low]))
+    assert [item["warm"] for item in found["items"]] == [False, True, True, True]
+
+
+def test_results_file_csv_and_plots(folder, tmp_path):
+    found = run(folder, tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
+    assert found["schema"] == "glc_jax.evaluation/1"
+    assert found["methods"][0]["fingerprint"] == b"fake".hex()
+    assert {"jax", "numpy", "python", "glc-jax"} <= found["versions"].keys()
+    assert found["machine"]["cores"] >= 1
+    with (tmp_path / "items.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["bytes"]) for row in rows] == [item["bytes"] for item in found["items"]]
+    assert rows[0]["dists"] == ""
+    assert [path.name for path in tmp_path.glob("rd_*.png")] == ["rd_psnr.png"]
+    assert Image.open(tmp_path / "rd_psnr.png").size[0] > 900
+
+
+def test_finished_work_is_not_done_again(folder, tmp_path):
+    first = run(folder, tmp_path)
+    again = FakeCodec()
+    assert run(folder, tmp_path, again)["items"] == first["items"]
+    assert again.compressed == 0
+
+    more = FakeCodec()
+    assert len(run(folder, tmp_path, more, rates=(0, 1.5, 3))["items"]) == 6
+    assert more.compressed == 2 * 2  # a file and an estimate for each picture, at rate 3 only
+
+    (tmp_path / first["items"][0]["files"]["file"]).unlink()
+    Image.fromarray(picture(64, 80, seed=9)).save(folder / "sub/b.png")
+    changed = FakeCodec()
+    assert run(folder, tmp_path, changed)["items"] != first["items"]
+    assert changed.compressed == 2 * (1 + 2)
+
+    other = FakeCodec("other")
+    run(folder, tmp_path, other)
+    assert other.compressed == 2 * 4
+
+
+def test_an_interrupted_run_continues(folder, tmp_path):
+    class Interrupted(FakeCodec):
+        def compress(self, image, rate):
+            if self.compressed == 3:
+                raise KeyboardInterrupt
+            return super().compress(image, rate)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path, Interrupted())
+    rest = FakeCodec()
+    found = run(folder, tmp_path, rest)
+    assert len(found["items"]) == 4
+    assert rest.compressed == 2 * 3
+
+
+def test_damaged_records_are_made_again(folder, tmp_path):
+    first = run(folder, tmp_path)
+    for path in (tmp_path / ".work").rglob("*.json"):
+        path.write_text(path.read_text()[:30])
+    again = FakeCodec()
+    values = run(folder, tmp_path, again)["items"]
+    assert again.compressed == 2 * 4
+    assert [i["psnr"] for i in values] == [i["psnr"] for i in first["items"]]
+
+
+def test_what_fails_is_reported_and_the_rest_is_done(folder, tmp_path):
+    (folder / "broken.png").write_bytes(b"no picture")
+    Image.fromarray(picture(40, 40)).save(folder / "small.png")
+    steps = []
+    found = run(
+        folder,
+        tmp_path,
+        FakeCodec(broken=((40, 40),)),
+        against=("jpeg",),
+        progress=lambda done, total, name: steps.append((done, total)),
+    )
+    assert len(found["items"]) == 2 * 2 * 2
+    failures = {(f["image"], f["method"], f["point"]): f["reason"] for f in found["failures"]}
+    assert "broken.png" in failures["broken.png", None, None]
+    assert failures["small.png", "glc", "0"] == "this size is beyond me."
+    assert "no GLC fake file to match" in failures["small.png", "jpeg", "1.5"]
+    assert len(failures) == 1 + 4
+    assert steps[-1] == (16, 16)
+    assert steps == sorted(steps)
+
+
+def test_nothing_measured_is_an_error(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(b"")
+    with pytest.raises(OutputError, match=r"None of the 1 pictures.*a\.png"):
+        run(tmp_path / "in", tmp_path / "out")
+    (tmp_path / "file").write_bytes(b"")
+    Image.fromarray(picture(20, 20)).save(tmp_path / "in/a.png")
+    with pytest.raises(OutputError, match="cannot be written"):
+        run(tmp_path / "in", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rates": ()}, "rates"),
+        ({"rates": (1, 1.0)}, "rates"),
+        ({"against": ("gif",)}, "gif"),
+        ({"metrics": ("vmaf",)}, "vmaf"),
+    ],
+)
+def test_settings_that_make_no_sense(folder, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        run(folder, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", methods.ENCODERS)
+def test_encoders_come_as_near_as_their_qualities_allow(name):
+    image = picture(96, 128)
+    method = methods.Matched(name)
+    encoder = method.encoder
+
+    def size(quality_setting):
+        buffer = io.BytesIO()
+        options = encoder.options
+        Image.fromarray(image).save(buffer, encoder.format, quality=quality_setting, **options)
+        return buffer.tell()
+
+    smallest, middle, largest = map(size, (encoder.lowest, 60, encoder.highest))
+    for target, expected in ((0, smallest), (middle, middle), (10**9, largest)):
+        data, settings = method.compress(image, target)
+        assert len(data) == expected == size(settings["quality"])
+        assert method.decompress(data).shape == image.shape
+
+    target = (middle + largest) // 2
+    data, settings = method.compress(image, target)
+    neighbours = [size(settings["quality"] + step) for step in (-1, 1)]
+    assert min(neighbours) <= target <= max(neighbours)
+    assert abs(len(data) - target) <= min(abs(neighbour - target) for neighbour in neighbours)
+
+
+def test_two_models_and_an_encoder(folder, tmp_path):
+    found = run(folder, tmp_path, other_codecs=[FakeCodec("b")], against=["webp", "webp"])
+    assert [method["id"] for method in found["methods"]] == ["glc", "glc-2", "webp"]
+    assert [method["matches"] for method in found["methods"]] == [None, None, "glc"]
+    assert len(found["items"]) == 2 * 3 * 2
+    sizes = {(i["image"], i["method"], i["point"]): i["bytes"] for i in found["items"]}
+    for (image, method, point), size in sizes.items():
+        if method == "webp":
+            assert size < 2 * sizes[image, "glc", point]
+    same = [rate for rate in found["bd_rates"] if rate["anchor"] == "glc-2"]
+    np.testing.assert_allclose((same[0]["percent"], same[0]["overlap"]), (0, 1), atol=1e-9)
+
+
+def test_metrics_that_a_small_picture_cannot_have(folder, tmp_path):
+    Image.fromarray(picture(12, 200)).save(folder / "thin.png")
+    found = run(folder, tmp_path, metrics=("psnr", "ms_ssim", "lpips"), rates=(0,))
+    thin = next(item for item in found["items"] if item["image"] == "thin.png")
+    assert thin["psnr"] > 0
+    assert (thin["ms_ssim"], thin["lpips"]) == (None, None)
+    assert found["averages"][0]["ms_ssim"] is None
+    assert 0 < found["averages"][0]["lpips"] < 1
+    assert any("MS-SSIM" in note and "3 pictures" in note for note in found["notes"])
+    assert "ms_ssim" not in found["metrics"]
+
+
+def test_equal_pictures_have_no_psnr():
+    image = picture(32, 32)
+    assert quality.PairMeter(["psnr"]).measure(image, image) == {"psnr": None}
+
+
+def test_metric_without_weights_is_a_note(monkeypatch):
+    from glc_jax.errors import WeightsError
+    from glc_jax.metrics import lpips_weights
+
+    def missing(net):
+        raise WeightsError("the package is not there.")
+
+    monkeypatch.setattr(lpips_weights, "load", missing)
+    meter = quality.PairMeter(["psnr", "lpips"])
+    assert meter.names == ("psnr",)
+    assert meter.notes == ["LPIPS (Alex) was not computed: the package is not there."]
+
+
+@pytest.fixture
+def seeded_inception(tmp_path):
+    import hashlib
+
+    import safetensors.numpy
+
+    from .metrics.seeded import inception_state
+
+    path = tmp_path / "inception.safetensors"
+    safetensors.numpy.save_file(inception_state(), path)
+    return {
+        "inception": path,
+        "inception_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+
+
+@pytest.mark.slow
+def test_fid_over_patches(folder, tmp_path, seeded_inception):
+    output = tmp_path / "report"
+    found = run(folder, output, **seeded_inception, patch_size=32)
+    low, high = found["averages"]
+    assert low["patches"] == 2 * (2 * 2 + 1 * 2)
+    assert low["fid"] > high["fid"] > 0
+    assert low["kid"] is None
+    assert any("KID was not computed" in note for note in found["notes"])
+    assert any("fewer than its 2048" in note for note in found["notes"])
+    kept = sorted(path.name for path in (output / ".work").rglob("*.npz"))
+    assert len(kept) == 2 * 3
+    again = run(folder, output, **seeded_inception, patch_size=32)
+    assert again["averages"] == found["averages"]
+
+
+def test_without_inception_there_are_no_numbers(folder, tmp_path):
+    found = run(folder, tmp_path)
+    assert all(row["fid"] is None and row["kid"] is None for row in found["averages"])
+    assert any("FID and KID were not computed" in note for note in found["notes"])
+
+
+# ---------------------------------------------------------------------------- data sets
+
+
+def kodak(folder, count=24, size=(768, 512)):
+    for i in range(count):
+        width, height = size if i % 4 else size[::-1]
+        Image.new("RGB", (width, height), (i, 0, 0)).save(folder / f"kodim{i + 1:02d}.png")
+    return folder
+
+
+def test_kodak_is_recognised(tmp_path):
+    found = datasets.load(kodak(tmp_path), "kodak")
+    assert (found.label, found.patch_size, len(found.pictures)) == ("Kodak", 64, 24)
+    assert found.pictures[0].key == "kodim01"
+    assert found.pictures[0].load().shape == (768, 512, 3)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "message"),
+    [
+        (23, (768, 512), "holds 23 pictures, and that set has 24"),
+        (24, (768, 500), "24 pictures are not 768 x 512"),
+    ],
+)
+def test_what_is_not_kodak_is_refused(tmp_path, count, size, message):
+    with pytest.raises(InputError, match=message):
+        datasets.load(kodak(tmp_path, count, size), "kodak")
+
+
+def test_patch_counts_tell_resized_pictures():
+    protocol = datasets.PROTOCOLS["div2k"]
+    with pytest.raises(InputError, match=r"give 6,300 patches of 256 x 256.*gives 6,573"):
+        datasets.check(protocol, 100, lambda: [(2040, 1356)] * 100, "folder")
+
+
+def test_unknown_data_set(tmp_path):
+    with pytest.raises(ConfigError, match="kodak, clic2020, div2k"):
+        datasets.load(tmp_path, "imagenet")
+
+
+def test_names_that_differ_only_in_suffix_or_case(tmp_path):
+    for name in ("a.png", "a.webp", "B.png", "c/d.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    keys = [picture.key for picture in datasets.load(tmp_path).pictures]
+    assert keys == ["B", "a.png", "a.webp", "c__d"]
+
+
+def test_tfds_needs_a_name_and_prepared_data(tmp_path):
+    with pytest.raises(ConfigError, match="clic2020, div2k"):
+        datasets.load("tfds")
+    with pytest.raises(ConfigError, match="clic2020, div2k"):
+        datasets.load("tfds", "kodak")
+
+
+# ---------------------------------------------------------------------------- curves
+
+
+def test_published_curves_are_complete():
+    for protocol in datasets.PROTOCOLS.values():
+        found = published.curves(protocol.published)
+        ours = {curve.metric: curve for curve in found if curve.method == "GLC"}
+        assert {"PSNR", "LPIPS", "DISTS"} <= ours.keys()
+        assert all(curve.bpp == sorted(curve.bpp) for curve in found)
+        names = {metric.published for metric in quality.METRICS.values()}
+        assert {curve.metric for curve in found} <= names
+    assert len(published.curves("Kodak")[0].bpp) in (1, 2, 3, 4)
+
+
+def test_bd_rate_against_the_published_curve():
+    curve = next(
+        curve
+        for curve in published.curves("Kodak")
+        if (curve.method, curve.metric) == ("GLC", "PSNR")
+    )
+    rows = [
+        {"method": "glc", "bpp": 1.05 * bpp, **dict.fromkeys(quality.METRICS), "psnr": value}
+        for bpp, value in zip(curve.bpp, curve.value, strict=True)
+    ]
+    found = {rate["anchor"]: rate for rate in results.bd_rates(rows, "Kodak", "glc")}
+    np.testing.assert_allclose(found["published GLC"]["percent"], 5, atol=1e-6)
+    assert found["published GLC"]["metric"] == "psnr"
+
+
+def test_plot_needs_values():
+    rows = [{"method": "glc", "bpp": 0.1, "bpp_estimated": None, "psnr": None}]
+    assert curves.plot("psnr", rows, {"glc": "GLC"}, "title") is None
+    rows[0]["psnr"] = 20.0
+    image = curves.plot("psnr", rows, {"glc": "GLC"}, "title", "Kodak")
+    assert Image.open(io.BytesIO(image)).format == "PNG"
