@@ -1,7 +1,7 @@
-"""The `glc` command: compress, decompress, info, models.
+"""The `glc` command: compress, decompress, info, models, evaluate.
 
 Starting fast is a feature: this module imports the standard library only, and each command imports
-what it needs when it runs. JAX is imported by compress and decompress alone.
+what it needs when it runs. JAX is imported by compress, decompress and evaluate alone.
 
 Exit status: 0 all done, 1 something failed (the rest was done), 2 wrong usage, 128 + n stopped by
 signal n.
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from glc_jax import images, jobs
-from glc_jax.errors import GLCError, InputError
+from glc_jax.errors import ConfigError, GLCError, InputError
 from glc_jax.jobs import STDIO, Job, UsageError
 
 if TYPE_CHECKING:
@@ -155,6 +155,40 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("paths", nargs="*", metavar="WEIGHTS", help="a weights file to describe")
     command.add_argument("--json", action="store_true", help="one JSON object a line and model")
     command.set_defaults(command=models)
+
+    command = commands.add_parser(
+        "evaluate",
+        help="measure rate and quality on a folder of pictures",
+        description="Compress every picture below a folder to real files and write a report: "
+        "index.html, results.json, items.csv and rate-distortion curves. What is done already is "
+        "not done again. scripts/evaluate.py adds other codecs to compare with.",
+    )
+    command.add_argument("folder", metavar="DIR", help="a folder of pictures")
+    command.add_argument(
+        "-o", "--output", required=True, metavar="REPORT", help="the folder for the report"
+    )
+    command.add_argument(
+        "--rates",
+        nargs="+",
+        type=_number(0, 3),
+        default=[0.0, 1.0, 2.0, 3.0],
+        metavar="R",
+        help="the rates to measure (default: 0 1 2 3)",
+    )
+    command.add_argument(
+        "--dataset",
+        metavar="NAME",
+        help="the data set that the folder holds (kodak, clic2020, div2k): checks that it does, "
+        "uses its patch size and shows the published curves",
+    )
+    command.add_argument(
+        "--inception",
+        metavar="PATH|URL",
+        help="weights of the Inception network; FID and KID are not computed without them",
+    )
+    _add_weights(command, "which model to measure")
+    _add_max_pixels(command)
+    command.set_defaults(command=evaluate)
     return parser
 
 
@@ -325,6 +359,47 @@ def models(options: argparse.Namespace) -> int:
     return _each(named, show)
 
 
+def evaluate(options: argparse.Namespace) -> int:
+    """`glc evaluate`."""
+    from glc_jax import weights
+
+    path = weights.resolve(options.weights)
+    weights.describe(path)
+    _prepare_jax()
+    try:
+        from glc_jax import evaluation
+        from glc_jax.evaluation import datasets
+
+        dataset = datasets.load(options.folder, options.dataset, options.max_pixels)
+        with _bar(dataset.label) as update:
+            found = evaluation.run(
+                dataset,
+                _codec(path),
+                options.output,
+                rates=options.rates,
+                inception=options.inception,
+                progress=lambda done, total, name: update(completed=done, total=total),
+            )
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"glc evaluate needs {error.name}, of the extra `eval`: pip install 'glc-jax[eval]'."
+        ) from error
+    for row in found["averages"]:
+        values = [
+            f"{metric['label']} {row[name]:.{metric['decimals']}f}"
+            for name, metric in found["metrics"].items()
+            if row[name] is not None
+        ]
+        print(f"rate {row['point']}: {row['bpp']:.4f} bpp", *values, sep=", ")
+    for note in found["notes"]:
+        _complain(note)
+    for failure in found["failures"]:
+        at = "" if failure["point"] is None else f" (rate {failure['point']})"
+        _complain(f"{failure['image']}{at}: {failure['reason']}")
+    print(f"Look at {Path(options.output, 'index.html')}")
+    return int(bool(found["failures"]))
+
+
 def _each(items: Iterable[str], show: Callable[[str], None]) -> int:
     """Shows every item that can be shown; the exit status tells whether all could."""
     status = 0
@@ -354,7 +429,8 @@ def _work(
     for error in errors:
         _complain(str(error))
     failed = len(errors)
-    with _progress(todo) as advance:
+    label = Path(todo[0].source).name if len(todo) == 1 else f"{len(todo)} files"
+    with _bar(label, len(todo)) as update:
         for job in todo:
             start = time.perf_counter()
             try:
@@ -379,7 +455,7 @@ def _work(
                     )
             if _signals:
                 raise KeyboardInterrupt
-            advance()
+            update(advance=1)
     if failed and len(todo) + len(errors) > 1:
         _complain(f"{failed} of {len(todo) + len(errors)} failed.")
     return int(failed > 0)
@@ -396,19 +472,20 @@ def _codec(path: Path) -> Codec:
 
 def _prepare_jax() -> None:
     """Settings that JAX reads from the environment when it is imported; the user's own stay."""
-    settings = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # leave others their part of a GPU
+    # A short-lived process has no use for most of a GPU's memory.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glc_jax"
     with contextlib.suppress(OSError):  # a home that cannot be written to: compile every time
         cache.mkdir(parents=True, exist_ok=True)
         if os.access(cache, os.W_OK):
-            settings |= {
+            os.environ |= {
                 "JAX_COMPILATION_CACHE_DIR": str(cache),
                 "JAX_COMPILATION_CACHE_MAX_SIZE": str(CACHE_BYTES),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
 
 
 # ---------------------------------------------------------------------------- messages
@@ -432,10 +509,14 @@ def _about(source: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _progress(todo: Sequence[Job]) -> Iterator[Callable[[], None]]:
-    """A bar on standard error if that is a terminal, nothing otherwise; call it once a job."""
+def _bar(label: str, total: int = 1) -> Iterator[Callable[..., None]]:
+    """A progress bar on standard error if that is a terminal, nothing otherwise.
+
+    What it gives takes `advance`, `completed` and `total`. Of a single thing there is no telling
+    how far it is: that bar only moves.
+    """
     if not sys.stderr.isatty():
-        yield lambda: None
+        yield lambda **progress: None
         return
     from rich.console import Console
     from rich.progress import Progress
@@ -446,8 +527,4 @@ def _progress(todo: Sequence[Job]) -> Iterator[Callable[[], None]]:
         redirect_stdout=sys.stdout.isatty(),  # results pass above the bar; a pipe stays clean
     )
     with bar:
-        task = bar.add_task(
-            Path(todo[0].source).name if len(todo) == 1 else f"{len(todo)} files",
-            total=len(todo) if len(todo) > 1 else None,
-        )
-        yield lambda: bar.advance(task)
+        yield functools.partial(bar.update, bar.add_task(label, total=total if total > 1 else None))
