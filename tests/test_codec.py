@@ -1,0 +1,168 @@
+"""The codec as a user meets it, with a small untrained model: bytes out, the same picture back."""
+
+import numpy as np
+import pytest
+
+import glc_jax
+from glc_jax import bitstream, weights
+from glc_jax.codec import Codec
+from glc_jax.errors import BitstreamError, InputError, WeightsError
+from tests import small_model
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory) -> Codec:
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    small_model.write_weights(path)
+    return glc_jax.load(path)
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return small_model.picture(100, 60)
+
+
+@pytest.fixture(scope="module")
+def data(codec, image) -> bytes:
+    return codec.compress(image, rate=1.5)
+
+
+def test_a_file_decodes_to_a_picture_of_its_size(codec, image, data):
+    container = bitstream.parse(data)
+    assert (container.height, container.width) == image.shape[:2]
+    assert container.rate == 1.5
+    assert container.fingerprint == codec.fingerprint
+    decoded = codec.decompress(data)
+    assert decoded.dtype == np.uint8
+    assert decoded.shape == image.shape
+
+
+def test_another_codec_of_the_same_weights_decodes_the_same(codec, data, tmp_path):
+    codec.save(tmp_path / "copy.safetensors")
+    copy = glc_jax.load(tmp_path / "copy.safetensors")
+    np.testing.assert_array_equal(copy.decompress(data), codec.decompress(data))
+
+
+def test_compressing_again_gives_the_same_bytes(codec, image, data):
+    assert codec.compress(image, rate=1.5) == data
+
+
+def test_the_file_agrees_with_the_float_model(codec, image, data):
+    estimate = codec.estimate(image, rate=1.5)
+    difference = np.abs(estimate.reconstruction.astype(int) - codec.decompress(data))
+    # A y_q that lies near a half may round the other way, and then its surroundings differ.
+    assert (difference <= 2).mean() > 0.7
+    bits = 8 * len(data)
+    overhead = 8 * (bitstream.overhead(image.shape[1], image.shape[0]) + 1)
+    assert bits <= 1.005 * (estimate.bits_y + estimate.bits_z) + overhead
+    assert estimate.z_indices.shape == (7, 4)  # of 112 x 64 padded pixels
+    assert estimate.y_q.shape == (28, 16, small_model.CHANNELS)
+
+
+def test_preview_is_another_picture_of_the_same_size(codec, image, data):
+    preview = codec.decompress(data, preview=True)
+    assert preview.shape == image.shape
+    assert (preview != codec.decompress(data)).any()
+
+
+def test_pillow_images_are_taken_as_they_are_shown(codec, image, data):
+    from PIL import Image
+
+    assert codec.compress(Image.fromarray(image), rate=1.5) == data
+
+
+def test_target_size_gives_the_highest_rate_that_fits(codec, image):
+    sizes = {rate: len(codec.compress(image, rate=rate)) for rate in (0.0, 3.0)}
+    middle = (sizes[0.0] + sizes[3.0]) // 2
+    found, rate = codec.compress_to_size(image, target_bytes=middle)
+    assert len(found) <= middle
+    assert codec.compress(image, rate=rate) == found
+    assert len(codec.compress(image, rate=rate + 1 / bitstream.RATE_UNIT)) > middle
+    assert codec.compress_to_size(image, target_bytes=1)[1] == 0
+    assert codec.compress_to_size(image, target_bytes=10**6)[1] == 3
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((0, 8, 3), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((8, 8, 4), np.uint8),
+    ],
+)
+def test_what_is_no_picture_is_refused(codec, image):
+    with pytest.raises(InputError, match="uint8"):
+        codec.compress(image)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 3.1, float("nan")])
+def test_rates_out_of_range_are_refused(codec, image, rate):
+    with pytest.raises(InputError, match="rate"):
+        codec.compress(image, rate=rate)
+
+
+def test_other_weights_are_refused_by_name(codec, data, tmp_path):
+    small_model.write_weights(tmp_path / "other.safetensors", seed=1)
+    other = glc_jax.load(tmp_path / "other.safetensors")
+    with pytest.raises(BitstreamError, match=codec.fingerprint.hex()):
+        other.decompress(data)
+
+
+def test_too_many_pixels_are_refused(codec, data):
+    with pytest.raises(BitstreamError, match="pixels"):
+        codec.decompress(data, max_pixels=100)
+
+
+class TestWeightsFile:
+    @pytest.fixture
+    def path(self, tmp_path):
+        small_model.write_weights(tmp_path / "small.safetensors")
+        return tmp_path / "small.safetensors"
+
+    def test_a_missing_file_names_the_packaged_models(self, tmp_path):
+        with pytest.raises(WeightsError, match="no such weights file"):
+            glc_jax.load(tmp_path / "nothing.safetensors")
+
+    def test_a_flipped_bit_is_found(self, path):
+        damaged = bytearray(path.read_bytes())
+        damaged[-100] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(WeightsError, match="damaged"):
+            glc_jax.load(path)
+
+    @pytest.mark.parametrize("length", [0, 7, 100, 5000])
+    def test_a_cut_file_is_refused(self, path, length):
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(WeightsError, match="not a readable safetensors file"):
+            glc_jax.load(path)
+
+    def test_a_foreign_file_is_told_apart(self, tmp_path):
+        from safetensors.numpy import save_file
+
+        save_file({"a": np.zeros(3)}, tmp_path / "foreign.safetensors")
+        with pytest.raises(WeightsError, match="not weights of glc_jax"):
+            glc_jax.load(tmp_path / "foreign.safetensors")
+
+    def test_a_newer_version_is_told_apart(self, path, monkeypatch):
+        monkeypatch.setattr(weights, "FORMAT_VERSION", 2)
+        small_model.write_weights(path)
+        monkeypatch.undo()
+        with pytest.raises(WeightsError, match="newer"):
+            glc_jax.load(path)
+
+    def test_parameters_that_do_not_fit_the_config_are_refused(self, path):
+        loaded = weights.load(path)
+        del loaded.tree["params"]["g_a"]["rate_scale"]
+        weights.save(path, loaded.tree, loaded.config)
+        with pytest.raises(WeightsError, match="g_a/rate_scale"):
+            glc_jax.load(path)
+
+    def test_weights_without_integer_networks_estimate_but_write_no_files(self, path, image):
+        loaded = weights.load(path)
+        del loaded.tree["exact"]
+        weights.save(path, loaded.tree, loaded.config)
+        codec = glc_jax.load(path)
+        assert codec.estimate(image, rate=0).bits_y > 0
+        with pytest.raises(WeightsError, match="integer"):
+            codec.compress(image)
