@@ -67,7 +67,8 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.trainable = {1: "vqvae/", 2: "(?!vqvae/|pixel_code_predictor/)", 3: ""}[config.stage]
     config.optimizer = optimizer(2e-4)
     config.ema = 0.999
-    config.dtype = "float32"
+    config.dtype = "float32"  # of the computation; parameters are float32 in any case
+    config.remat = False  # True: less memory, about a third more time
 
     config.losses = ConfigDict()
     config.losses.l1 = 1.0

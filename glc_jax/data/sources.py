@@ -5,17 +5,14 @@ where that picture cannot be used.
 """
 
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 
+from glc_jax import images
 from glc_jax.errors import ConfigError, InputError
-
-SUFFIXES = frozenset(
-    [".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"]
-)  # what a folder is searched for; Pillow decides by content what a file is
 
 
 class Source(Protocol):
@@ -31,22 +28,14 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """Every picture file below a folder, in the order of their names.
+    """Every picture file in a folder and its subfolders, in the order of their names.
 
-    Raises `ConfigError` when the folder does not exist or holds no file with a picture's suffix.
+    What is transparent is laid on white. Raises `InputError` when the folder does not exist or
+    holds no file with a picture's suffix.
     """
 
     def __init__(self, folder: str | pathlib.Path):
-        self.folder = pathlib.Path(folder)
-        if not self.folder.is_dir():
-            raise ConfigError(f"The data folder {self.folder} does not exist.")
-        self.files = sorted(
-            path
-            for path in self.folder.rglob("*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        )
-        if not self.files:
-            raise ConfigError(f"The data folder {self.folder} holds no picture.")
+        self.files = images.find(folder)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -55,12 +44,9 @@ class FolderSource:
         return str(self.files[index])
 
     def __getitem__(self, index: int) -> np.ndarray:
-        try:
-            with Image.open(self.files[index]) as image:
-                return np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            # Pillow raises any of these on a damaged file, SyntaxError among them.
-            raise InputError(f"{self.files[index]} cannot be read: {error}") from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an animation's first frame is a picture, too
+            return images.read(self.files[index], background="white")
 
 
 class TFDSSource:

@@ -122,10 +122,11 @@ class GLC(nn.Module):
         return self.generate(latent_hat, train)
 
 
-def build(model: Mapping[str, Any], dtype: Any = None) -> GLC:
+def build(model: Mapping[str, Any], dtype: Any = None, remat: bool = False) -> GLC:
     """The model that a config's `model` section describes (see configs/natural.py).
 
-    `dtype` is the type of the computation (None: that of the parameters).
+    `dtype` is the type of the computation (None: that of the parameters). `remat` trades time for
+    memory in the gradients of encoder and generator.
     """
     channels = model["latent_channels"]
     codebook_size = model["codebook_size"]
@@ -138,6 +139,7 @@ def build(model: Mapping[str, Any], dtype: Any = None) -> GLC:
         "window": vqvae["window"],
         "latent_conv": vqvae["latent_conv"],
         "output_swish": vqvae["output_swish"],
+        "remat": remat,
         "dtype": dtype,
     }
     rate_points = model["rate_points"]

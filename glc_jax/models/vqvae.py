@@ -127,11 +127,27 @@ class AttentionBlock(nn.Module):
         return x + conv1x1(channels, self.dtype, "out")(h)
 
 
+class _Blocks(NamedTuple):
+    residual: type[nn.Module]
+    attention: type[nn.Module]
+    down: type[nn.Module]
+    up: type[nn.Module]
+
+
+def _block_types(remat: bool) -> _Blocks:
+    """The blocks of encoder and generator, plain or rematerialised; the parameters are the same."""
+    if not remat:
+        return _Blocks(ResidualBlock, AttentionBlock, Downsample, Upsample)
+    attention = nn.remat(AttentionBlock, static_argnums=(2,))  # `train`; 0 is the module
+    return _Blocks(nn.remat(ResidualBlock), attention, nn.remat(Downsample), nn.remat(Upsample))
+
+
 class Encoder(nn.Module):
     """E: image [B, H, W, 3] in [-1, 1] -> latent l [B, H/f, W/f, latent_channels].
 
     One level for each entry of `multipliers`, `blocks` residual blocks in each (one number a
-    level), f = 2 ** (levels - 1). Attention follows each residual block of the last level.
+    level), f = 2 ** (levels - 1). Attention follows each residual block of the last level. With
+    `remat` the gradient computes the blocks' insides again instead of keeping them.
     """
 
     base_channels: int
@@ -142,15 +158,18 @@ class Encoder(nn.Module):
     window: int = 32
     latent_conv: bool = True
     output_swish: bool = True
+    remat: bool = False
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        blocks = _block_types(self.remat)
+
         def residual(features: int, name: str) -> ResidualBlock:
-            return ResidualBlock(features, self.norm_groups, self.dtype, name=name)
+            return blocks.residual(features, self.norm_groups, self.dtype, name=name)
 
         def attention(name: str) -> AttentionBlock:
-            return AttentionBlock(self.norm_groups, self.window, self.dtype, name=name)
+            return blocks.attention(self.norm_groups, self.window, self.dtype, name=name)
 
         last = len(self.multipliers) - 1
         h = conv3x3(self.base_channels, self.dtype, "conv_in")(x)
@@ -161,7 +180,7 @@ class Encoder(nn.Module):
                 if level == last:
                     h = attention(f"level_{level}_attention_{i}")(h, train)
             if level != last:
-                h = Downsample(self.dtype, name=f"down_{level}")(h)
+                h = blocks.down(self.dtype, name=f"down_{level}")(h)
         h = residual(features, "middle_block_0")(h)
         h = attention("middle_attention")(h, train)
         h = residual(features, "middle_block_1")(h)
@@ -188,15 +207,18 @@ class Generator(nn.Module):
     window: int = 32
     latent_conv: bool = True
     output_swish: bool = True
+    remat: bool = False
     dtype: Any = None
 
     @nn.compact
     def __call__(self, latent: jax.Array, train: bool = False) -> jax.Array:
+        blocks = _block_types(self.remat)
+
         def residual(features: int, name: str) -> ResidualBlock:
-            return ResidualBlock(features, self.norm_groups, self.dtype, name=name)
+            return blocks.residual(features, self.norm_groups, self.dtype, name=name)
 
         def attention(name: str) -> AttentionBlock:
-            return AttentionBlock(self.norm_groups, self.window, self.dtype, name=name)
+            return blocks.attention(self.norm_groups, self.window, self.dtype, name=name)
 
         last = len(self.multipliers) - 1
         features = self.base_channels * self.multipliers[-1]
@@ -214,7 +236,7 @@ class Generator(nn.Module):
                 if level == last:
                     h = attention(f"level_{level}_attention_{i}")(h, train)
             if level != 0:
-                h = Upsample(self.dtype, name=f"up_{level}")(h)
+                h = blocks.up(self.dtype, name=f"up_{level}")(h)
         h = group_norm(self.norm_groups, self.dtype, "norm_out")(h)
         if self.output_swish:
             h = nn.swish(h)

@@ -82,7 +82,7 @@ def _check_code_prediction(config: Config) -> None:
 
 def build_model(config: Config) -> glc.GLC:
     """The model in the config's compute type; parameters are float32 in any case."""
-    return glc.build(config["model"], jnp.dtype(config["dtype"]).type)
+    return glc.build(config["model"], jnp.dtype(config["dtype"]).type, config["remat"])
 
 
 def abstract_parameters(config: Config) -> Any:

@@ -1,4 +1,4 @@
-"""What one sees of a run: progress lines, TensorBoard, and the stop at a loss that is not finite."""
+"""What one sees of a run: progress lines, TensorBoard, and the stop when one diverges."""
 
 import logging
 import math
