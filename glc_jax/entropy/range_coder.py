@@ -11,7 +11,8 @@ One stream holds the indices of z, then the residuals y_q of the four steps:
 
 Within a step the residuals are grouped by table, tables in increasing order, each group in the
 order of the flattened array, so that a group is one call of constriction's coder. The escaped
-residuals of a group follow it, 16 bits each.
+residuals of a group follow it: the magnitudes by which they exceed the table, then signs and
+remaining bits, smaller magnitudes first.
 
 constriction (`stream.queue`, 32-bit words, 64-bit state, 24-bit probabilities) takes its
 probabilities as floats. It gives each symbol a frequency of 1 and shares out the rest in
@@ -28,10 +29,10 @@ from typing import NamedTuple
 import constriction
 import numpy as np
 
-from glc_jax.entropy.tables import ESCAPE_BITS, PRECISION, ScaleTables
+from glc_jax.entropy.tables import PRECISION, ScaleTables
 from glc_jax.errors import BitstreamError, WeightsError
 
-RESIDUAL_LIMIT = 1 << (ESCAPE_BITS - 1)
+RESIDUAL_LIMIT = 1 << 15
 """Residuals lie in -RESIDUAL_LIMIT .. RESIDUAL_LIMIT - 1: they fit int16."""
 
 WORD_BITS = 32
@@ -175,7 +176,7 @@ class SymbolCoder:
             symbols = np.where(escaped, 2 * radius + 1, values + radius)
             self._tables[table].encode(encoder, symbols)
             if escaped.any():
-                _ESCAPE.encode(encoder, values[escaped] + RESIDUAL_LIMIT)
+                _encode_escaped(encoder, values[escaped], radius)
 
 
 class SymbolDecoder:
@@ -214,13 +215,45 @@ class SymbolDecoder:
             values = symbols - radius
             escaped = values > radius
             if escaped.any():
-                raw = _ESCAPE.decode(self._decoder, int(escaped.sum()))
-                values[escaped] = raw - RESIDUAL_LIMIT
+                values[escaped] = _decode_escaped(self._decoder, int(escaped.sum()), radius)
             y_q[where] = values
         return y_q.reshape(table_index.shape)
 
 
-_ESCAPE = _Alphabet(uniform_frequencies(1 << ESCAPE_BITS))
+# An escaped residual exceeds the radius by e = 2^m + r >= 1: the magnitude m has m + 1 bits, sign
+# and r together another m + 1.
+_MAGNITUDES = 16
+_MAGNITUDE = _Alphabet(
+    np.array([1 << (PRECISION - 1 - min(m, _MAGNITUDES - 2)) for m in range(_MAGNITUDES)])
+)
+_SIGN_AND_REST = [_Alphabet(uniform_frequencies(2 << m)) for m in range(_MAGNITUDES)]
+
+
+def _encode_escaped(
+    encoder: constriction.stream.queue.RangeEncoder, values: np.ndarray, radius: int
+) -> None:
+    excess = np.abs(values) - radius
+    magnitudes = np.frexp(excess)[1] - 1
+    _MAGNITUDE.encode(encoder, magnitudes)
+    for m in np.unique(magnitudes):
+        of_m = magnitudes == m
+        sign_and_rest = excess[of_m] - (1 << m) + ((values[of_m] < 0) << m)
+        _SIGN_AND_REST[m].encode(encoder, sign_and_rest)
+
+
+def _decode_escaped(
+    decoder: constriction.stream.queue.RangeDecoder, count: int, radius: int
+) -> np.ndarray:
+    magnitudes = _MAGNITUDE.decode(decoder, count)
+    values = np.empty(count, np.int32)
+    for m in np.unique(magnitudes):
+        of_m = magnitudes == m
+        sign_and_rest = _SIGN_AND_REST[m].decode(decoder, int(of_m.sum()))
+        negative, rest = sign_and_rest >> m, sign_and_rest & (1 << m) - 1
+        values[of_m] = (radius + (1 << m) + rest) * (1 - 2 * negative)
+    if values.min() < -RESIDUAL_LIMIT or values.max() >= RESIDUAL_LIMIT:
+        raise BitstreamError("The file is damaged: a residual is out of range.")
+    return values
 
 
 def _groups(table_index: np.ndarray, skip_first: bool) -> Iterator[tuple[int, np.ndarray]]:

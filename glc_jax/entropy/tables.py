@@ -8,10 +8,10 @@ reaches a probability.
 
 Table 0 is for residuals that are certainly 0 (scales under 0.103, negative ones included). Table t
 from 1 on is for scales near 2^((t - 1) / 16 - 3.25), from 0.105 to 64. A residual outside a
-table's radius is coded as the escape symbol, followed by 16 bits.
+table's radius is coded as the escape symbol, followed by what `escape_bits` counts.
 
-Every residual of size 1 keeps a probability of at least about 1e-5, as in the published estimate
-of bits (`distributions.gaussian_bits`): a surprise costs 17 bits, never a hundred.
+Every residual of size up to 4 keeps a probability of about 1e-5, as in the published estimate of
+bits (`distributions.gaussian_bits`): a surprise costs 17 bits, never a hundred.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ PRECISION = 24
 THRESHOLD_EXPONENT = 16
 """Thresholds between tables are integers in units of 2^-16 of a scale."""
 
-ESCAPE_FREQUENCY = 64
+ESCAPE_FREQUENCY = 128
+FLOOR_FREQUENCY = 160
+MIN_RADIUS = 4
 STEPS_PER_OCTAVE = 16
 SMALLEST_SCALE = -3.25
 LARGEST_SCALE = 6.0
@@ -103,7 +105,8 @@ class ScaleTables:
             inside = np.abs(values) <= radius
             cost = PRECISION - np.log2(self.frequencies[table])
             symbols = np.where(inside, values + radius, 2 * radius + 1)
-            bits[where] = cost[symbols] + np.where(inside, 0, ESCAPE_BITS)
+            excess = np.maximum(np.abs(values) - radius, 1)
+            bits[where] = cost[symbols] + np.where(inside, 0, escape_bits(excess))
         return bits
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -130,8 +133,12 @@ class ScaleTables:
         return cls(thresholds, tuple(np.concatenate([p[-2:0:-1], p]) for p in parts))
 
 
-ESCAPE_BITS = 16
-"""Bits after an escape symbol: the residual plus 2^15."""
+def escape_bits(excess: np.ndarray) -> np.ndarray:
+    """Bits after an escape symbol, of residuals that exceed the radius by `excess` >= 1.
+
+    The magnitude of excess in unary, its sign, its bits below the first: an Elias gamma code.
+    """
+    return 2 * np.floor(np.log2(excess)) + 2
 
 
 @functools.cache
@@ -147,7 +154,7 @@ def compute_tables(survival: Callable[[Decimal], Decimal]) -> ScaleTables:
 
     `survival(x)` is the probability of a value above x >= 0, to 30 digits if the tables are to
     come out the same wherever they are computed; a table stored in a weights file need not.
-    A frequency is that of the distribution plus a floor: 160 / 2^24 for residuals of size 1, less
+    A frequency is that of the distribution plus a floor: 160 for residuals of size 1 to 4, less
     for larger ones. The radius is 5 scales, at least 4.
     """
     with decimal.localcontext() as context:
@@ -164,8 +171,9 @@ def compute_tables(survival: Callable[[Decimal], Decimal]) -> ScaleTables:
 
 def _frequencies(scale: Decimal | None, survival: Callable[[Decimal], Decimal]) -> np.ndarray:
     """The frequencies of one table; without a scale, of a distribution that is always 0."""
-    radius = 4 if scale is None else max(4, int(5 * scale) + 1)
-    floors = [0, 160] + [max(1, 256 // radius)] * (radius - 1)
+    radius = MIN_RADIUS if scale is None else max(MIN_RADIUS, int(5 * scale) + 1)
+    floors = [0] + [FLOOR_FREQUENCY] * MIN_RADIUS
+    floors += [max(1, 256 // radius)] * (radius - MIN_RADIUS)
     free = 2**PRECISION - 2 * sum(floors) - ESCAPE_FREQUENCY
     tails = [Decimal(0)] * (radius + 1)
     if scale is not None:

@@ -43,6 +43,7 @@ def test_every_symbol_of_every_table_is_coded_as_integers_say(scale_tables):
     """The bytes are those of exact integer arithmetic, so constriction's tables are ours."""
     rng = np.random.default_rng(1)
     coder = SymbolCoder(scale_tables, z_size=1)
+    magnitude = [2 ** (23 - m) for m in range(15)] + [2**9]
     for table, frequencies in enumerate(scale_tables.frequencies):
         radius = scale_tables.radius(table)
         y_q = rng.permutation(np.arange(-radius - 1, radius + 2)).astype(np.int16)
@@ -53,8 +54,10 @@ def test_every_symbol_of_every_table_is_coded_as_integers_say(scale_tables):
         as_list = frequencies.tolist()
         for symbol in symbols.tolist():
             writer.write(symbol, as_list)
+        writer.write(0, magnitude)  # both escaped residuals exceed the radius by 1
+        writer.write(0, magnitude)
         for value in y_q[~inside].tolist():
-            writer.write(value + 2**15, [2**8] * 2**16)
+            writer.write(int(value < 0), [2**23] * 2)
         assert coded.payload == writer.finish()
         reader = IntegerReader(coded.payload)
         assert [reader.read(as_list) for _ in symbols] == symbols.tolist()
@@ -181,6 +184,17 @@ def test_a_count_that_the_payload_cannot_hold_is_refused_at_once():
     coded = coder.encode(np.arange(100), [])
     with pytest.raises(BitstreamError, match="too short"):
         coder.decoder(coded).z(10**12)
+
+
+def test_escapes_of_every_magnitude():
+    magnitudes = 2 ** np.arange(15)
+    y_q = np.concatenate([magnitudes, -magnitudes, 3 * magnitudes[:-1], [-(2**15), 2**15 - 1]])
+    table_index = np.zeros(y_q.shape, np.uint8)
+    for scale_tables in (tables.gaussian(), family([TOTAL - 1, 1])):
+        coder = SymbolCoder(scale_tables, z_size=1)
+        coded = round_trip(coder, np.zeros(0, int), [(y_q.astype(np.int16), table_index)])
+        bits = scale_tables.bits(y_q, table_index).sum()
+        assert abs(len(coded.payload) - bits / 8) < 1.1
 
 
 @pytest.mark.parametrize("value", [-(2**15) - 1, 2**15])

@@ -1,0 +1,94 @@
+"""The three ways to carry integers agree, and none ever rounds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from glc_jax.entropy import integer
+from glc_jax.entropy.integer import LIMIT, ByteLimbs, Float64, NumPy
+
+CARRIERS = [Float64(), ByteLimbs()]
+elements = st.integers(-LIMIT, LIMIT) | st.sampled_from([-LIMIT, LIMIT, 127, 128, -128, -129, 0])
+
+
+products = st.tuples(
+    hnp.arrays(np.int64, (4, 7), elements=elements), hnp.arrays(np.int16, (7, 3), elements=elements)
+)
+
+
+def python_product(x, kernel):
+    """Python's unbounded integers, element by element."""
+    x, kernel = x.tolist(), kernel.T.tolist()
+    return [[sum(a * b for a, b in zip(r, c, strict=True)) for c in kernel] for r in x]
+
+
+@given(products)
+@settings(deadline=None, max_examples=50)
+def test_products_are_exact(product):
+    x, kernel = product
+    wanted = python_product(x, kernel)
+    assert NumPy().matmul(x, NumPy().kernel(kernel)).tolist() == wanted
+    for carrier in CARRIERS:
+        with integer.x64():
+            got = carrier.matmul(carrier.integers(x), carrier.kernel(kernel))
+        assert np.asarray(got).astype(np.int64).tolist() == wanted
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_sums_are_exact(carrier, sign):
+    """9 x 512 products of the largest integers, in a compiled program."""
+    x = np.full((3, 4608), LIMIT)
+    kernel = np.full((4608, 2), sign * LIMIT, np.int16)
+    x[0, 7], kernel[9, 1] = 1, 3
+    with integer.x64():
+        got = jax.jit(carrier.matmul)(carrier.integers(x), carrier.kernel(kernel))
+    np.testing.assert_array_equal(np.asarray(got).astype(np.int64), x @ kernel.astype(np.int64))
+
+
+@given(hnp.arrays(np.int64, 20, elements=st.integers(-(2**51), 2**51)), st.integers(0, 48))
+@settings(deadline=None, max_examples=50)
+def test_shifts_floor(x, shift):
+    wanted = [v >> shift for v in x.tolist()]
+    for arithmetic in [*CARRIERS, NumPy()]:
+        with integer.x64():
+            got = arithmetic.shift_right(
+                arithmetic.integers(x), arithmetic.right_shift(np.int8(shift))
+            )
+        assert np.asarray(got).astype(np.int64).tolist() == wanted
+
+
+@given(hnp.arrays(np.int64, 20, elements=elements), st.integers(0, 32))
+@settings(deadline=None, max_examples=50)
+def test_left_shifts_multiply(x, shift):
+    for arithmetic in [*CARRIERS, NumPy()]:
+        with integer.x64():
+            got = arithmetic.shift_left(
+                arithmetic.integers(x), arithmetic.left_shift(np.int8(shift))
+            )
+        np.testing.assert_array_equal(np.asarray(got).astype(np.int64), x * 2**shift)
+
+
+def test_both_bytes_of_the_limits_are_signed_bytes():
+    high, low = integer._split_bytes(np.arange(-LIMIT, LIMIT + 1))
+    for part in (high, low):
+        assert part.min() >= -128
+        assert part.max() <= 127
+    np.testing.assert_array_equal(high * 256 + low, np.arange(-LIMIT, LIMIT + 1))
+
+
+def test_64_bits_do_not_leak():
+    with integer.x64():
+        assert jnp.ones(1).dtype == jnp.float64
+    assert jnp.ones(1).dtype == jnp.float32
+    assert not jax.config.jax_enable_x64
+
+
+def test_a_tpu_gets_bytes_and_everything_else_float64():
+    assert isinstance(integer.arithmetic_for("tpu"), ByteLimbs)
+    for platform in ("cpu", "gpu", "cuda", "rocm"):
+        assert isinstance(integer.arithmetic_for(platform), Float64)
