@@ -50,7 +50,8 @@ def plot(
     ]
     if not any(drawn):
         return None
-    axes.set(xlabel="bits per pixel, of the files", ylabel=shown.label, title=title)
+    unit = f" ({shown.unit})" if shown.unit else ""
+    axes.set(xlabel="bits per pixel, of the files", ylabel=shown.label + unit, title=title)
     axes.set_xlim(left=0)
     better = "up" if shown.higher_is_better else "down"
     axes.annotate(

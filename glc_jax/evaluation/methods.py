@@ -4,8 +4,9 @@ import dataclasses
 import functools
 import importlib.metadata
 import io
+import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, features
@@ -24,6 +25,18 @@ class Codec(Protocol):
     def decompress(self, data: bytes) -> np.ndarray: ...
 
     def estimate(self, image: np.ndarray, rate: float) -> Any: ...
+
+
+class Compressed(NamedTuple):
+    """A file, the settings that made it, and the seconds that making it took.
+
+    at_limit: the encoder cannot make a smaller file of this picture.
+    """
+
+    data: bytes
+    settings: dict[str, float]
+    seconds: float
+    at_limit: bool = False
 
 
 class GLC:
@@ -48,9 +61,11 @@ class GLC:
             "provenance": getattr(self.codec, "provenance", {}),
         }
 
-    def compress(self, image: np.ndarray, rate: float) -> tuple[bytes, dict[str, Any]]:
-        """The file of a picture, and the settings that made it."""
-        return self.codec.compress(image, rate=rate), {"rate": rate}
+    def compress(self, image: np.ndarray, rate: float) -> Compressed:
+        """The file of a picture at a rate."""
+        start = time.perf_counter()
+        data = self.codec.compress(image, rate=rate)
+        return Compressed(data, {"rate": rate}, time.perf_counter() - start)
 
     def decompress(self, data: bytes) -> np.ndarray:
         """uint8 [H, W, 3]."""
@@ -99,7 +114,7 @@ ENCODERS = {
     ),
     "avif": Encoder(
         *("AVIF", ".avif", "AVIF", 0, 100),
-        options={"speed": 4},
+        options={"speed": 6},  # the encoder's own default
         available=lambda: features.check("avif"),
         version=lambda: features.version("avif"),
     ),
@@ -139,22 +154,21 @@ class Matched:
             "options": dict(self.encoder.options),
         }
 
-    def compress(self, image: np.ndarray, target_bytes: int) -> tuple[bytes, dict[str, Any]]:
-        """The file nearest in size to `target_bytes`, and the settings that made it.
+    def compress(self, image: np.ndarray, target_bytes: int) -> Compressed:
+        """The file nearest in size to `target_bytes`.
 
         By bisection: larger quality, larger file. Below the encoder's smallest file that one is
-        the nearest.
+        the nearest. The seconds are those of the one file, without the search.
         """
         at = _qualities(self.encoder, image.tobytes(), image.shape)
         low, high = self.encoder.lowest, self.encoder.highest
         while high - low > 1:
             middle = (low + high) // 2
-            if len(at(middle)) <= target_bytes:
+            if len(at(middle).data) <= target_bytes:
                 low = middle
             else:
                 high = middle
-        quality = min((low, high), key=lambda quality: abs(len(at(quality)) - target_bytes))
-        return at(quality), {"quality": quality}
+        return min((at(low), at(high)), key=lambda file: abs(len(file.data) - target_bytes))
 
     def decompress(self, data: bytes) -> np.ndarray:
         """uint8 [H, W, 3]."""
@@ -163,14 +177,19 @@ class Matched:
 
 
 @functools.lru_cache(maxsize=8)
-def _qualities(encoder: Encoder, pixels: bytes, shape: tuple[int, ...]) -> Callable[[int], bytes]:
+def _qualities(
+    encoder: Encoder, pixels: bytes, shape: tuple[int, ...]
+) -> Callable[[int], Compressed]:
     """quality -> file of one picture; kept, since neighbouring rates search the same qualities."""
     picture = Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(shape))
 
     @functools.cache
-    def at(quality: int) -> bytes:
+    def at(quality: int) -> Compressed:
         buffer = io.BytesIO()
+        start = time.perf_counter()
         picture.save(buffer, encoder.format, quality=quality, **encoder.options)
-        return buffer.getvalue()
+        seconds = time.perf_counter() - start
+        at_limit = quality == encoder.lowest
+        return Compressed(buffer.getvalue(), {"quality": quality}, seconds, at_limit)
 
     return at

@@ -1,6 +1,6 @@
 """index.html: the report as a page that needs no network and no server.
 
-The files in page/ and the results are put together into one HTML file; pictures and plots lie
+The files in assets/ and the results are put together into one HTML file; pictures and plots lie
 beside it and are loaded when they come into view. Everything a picture's name could contain is
 inserted as text by the script, never as markup.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 def render(results: Mapping[str, Any], plots: Mapping[str, str]) -> bytes:
     """The page of what results.json holds; plots: metric -> path of its PNG in the report."""
-    assets = importlib.resources.files("glc_jax.evaluation") / "page"
+    assets = importlib.resources.files("glc_jax.evaluation") / "assets"
     title = f"{results['methods'][0]['label']} on {results['dataset']['label']}"
     parts = {
         "TITLE": html.escape(title),

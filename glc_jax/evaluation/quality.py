@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -24,12 +24,13 @@ class Metric:
     higher_is_better: bool
     decimals: int
     published: str | None = None
+    unit: str = ""
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("psnr", "PSNR (dB)", True, 2, "PSNR"),
+        Metric("psnr", "PSNR", True, 2, "PSNR", "dB"),
         Metric("ms_ssim", "MS-SSIM", True, 4, "MS-SSIM"),
         Metric("lpips", "LPIPS (Alex)", False, 4, "LPIPS"),
         Metric("lpips_vgg", "LPIPS (VGG)", False, 4),
@@ -153,29 +154,27 @@ class SetDistances:
     kid_std: float | None
 
 
-def set_distances(
-    originals: Sequence[Callable[[], np.ndarray]], shown: Sequence[Callable[[], np.ndarray]]
-) -> SetDistances:
-    """FID and KID between two sequences of feature arrays [n, 2048], read one at a time.
+class FeatureSet:
+    """The features of all patches of some pictures, and their Gaussian."""
 
-    FID needs 2 patches, KID 1000 (its published subsets' size).
-    """
-    gaussians = []
-    collected = []
-    for sources in (originals, shown):
-        gaussian, parts = fid.Gaussian(inception.FEATURES), []
+    def __init__(self, sources: Iterable[Callable[[], np.ndarray]]) -> None:
+        """Each source gives the features of one picture, [n, 2048]."""
+        self.gaussian = fid.Gaussian(inception.FEATURES)
+        parts = [np.empty((0, inception.FEATURES), np.float32)]
         for source in sources:
-            features = source()
-            gaussian.update(features)
-            parts.append(features)
-        gaussians.append(gaussian)
-        collected.append(np.concatenate(parts) if parts else np.empty((0, inception.FEATURES)))
-    count = gaussians[1].count
-    fewest = min(gaussian.count for gaussian in gaussians)
-    kid_value = kid.kid(*collected) if fewest >= kid.SUBSET_SIZE else None
+            parts.append(source())
+            self.gaussian.update(parts[-1])
+        self.features = np.concatenate(parts)
+
+
+def set_distances(originals: FeatureSet, shown: FeatureSet) -> SetDistances:
+    """FID, which needs 2 patches of each, and KID, which needs 1000 (its subsets' size)."""
+    fewest = min(len(originals.features), len(shown.features))
+    enough = fewest >= kid.SUBSET_SIZE
+    kid_value = kid.kid(originals.features, shown.features) if enough else None
     return SetDistances(
-        patches=count,
-        fid=fid.fid(*gaussians) if fewest >= fid.MIN_SAMPLES else None,
+        patches=len(shown.features),
+        fid=fid.fid(originals.gaussian, shown.gaussian) if fewest >= fid.MIN_SAMPLES else None,
         kid=kid_value.mean if kid_value else None,
         kid_std=kid_value.std if kid_value else None,
     )

@@ -119,7 +119,7 @@ def run(
     items.sort(key=lambda item: [m.id for m in everything].index(item["method"]))
     distances = bench.distances()
     rows = results.averages(items, distances)
-    notes += _gaps(items, rows, meter.names, patch_features is not None)
+    notes += _caveats(everything, items, rows, meter.names, patch_features is not None)
     published_name = dataset.protocol.published if dataset.protocol else None
     found = {
         "schema": results.SCHEMA,
@@ -144,6 +144,7 @@ def run(
         "metrics": {
             name: {
                 "label": metric.label,
+                "unit": metric.unit,
                 "higher_is_better": metric.higher_is_better,
                 "decimals": metric.decimals,
             }
@@ -263,10 +264,8 @@ class _Bench:
         }
         shape = method.id, original.shape
         warm = isinstance(method, methods.Matched) or shape in self._compiled
-        start = time.perf_counter()
-        data, settings = method.compress(original, argument)
-        encode_seconds = time.perf_counter() - start
-        path = self._write(files["file"], data)
+        made = method.compress(original, argument)
+        path = self._write(files["file"], made.data)
         data = path.read_bytes()
         start = time.perf_counter()
         reconstruction = method.decompress(data)
@@ -287,13 +286,14 @@ class _Bench:
             "height": height,
             "method": method.id,
             "point": point,
-            "settings": settings,
+            "settings": made.settings,
+            "at_limit": made.at_limit,
             "bytes": len(data),
             "bpp": 8 * len(data) / (width * height),
             "bpp_estimated": estimated,
             **dict.fromkeys(quality.PAIR_METRICS),
             **self._meter.measure(original, reconstruction),
-            "encode_seconds": encode_seconds,
+            "encode_seconds": made.seconds,
             "decode_seconds": decode_seconds,
             "warm": warm,
             "files": files,
@@ -320,15 +320,15 @@ class _Bench:
             if len(names) == 3:
                 method, point, key = names
                 keys.setdefault((method, point), []).append(key)
-        return {
-            names: vars(
-                quality.set_distances(
-                    [self._reader("original", key) for key in found],
-                    [self._reader(*names, key) for key in found],
-                )
-            )
-            for names, found in keys.items()
-        }
+        originals: dict[tuple[str, ...], quality.FeatureSet] = {}  # most points share theirs
+        distances = {}
+        for names, found in keys.items():
+            which = tuple(found)
+            if which not in originals:
+                originals[which] = quality.FeatureSet(self._reader("original", k) for k in found)
+            shown = quality.FeatureSet(self._reader(*names, key) for key in found)
+            distances[names] = vars(quality.set_distances(originals[which], shown))
+        return distances
 
     def _reader(self, *names: str) -> Callable[[], np.ndarray]:
         return lambda: self._store.features(*names, wanted=self._features[names])
@@ -339,14 +339,28 @@ class _Bench:
         return path
 
 
-def _gaps(
+def _caveats(
+    everything: Sequence[methods.GLC | methods.Matched],
     items: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
     measured: Sequence[str],
     has_inception: bool,
 ) -> list[str]:
-    """A sentence for each metric that some pictures or sets do not have."""
+    """A sentence for each thing that a reader of the numbers should know."""
     notes = []
+    sizes = {(i["image"], i["point"]): i["bytes"] for i in items if i["method"] == everything[0].id}
+    for method in everything:
+        own = [item for item in items if item["method"] == method.id]
+        large = [
+            item
+            for item in own
+            if item["at_limit"] and item["bytes"] > sizes[item["image"], item["point"]]
+        ]
+        if large:
+            notes.append(
+                f"{method.label} cannot make files as small as {everything[0].label}'s for "
+                f"{len(large)} of {len(own)}; its smallest, which are larger, stand there."
+            )
     for name in measured:
         missing = {item["image"] for item in items if item[name] is None}
         if missing:

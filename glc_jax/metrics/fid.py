@@ -19,6 +19,7 @@ class Gaussian:
         self.count = 0
         self.mean = np.zeros(dimension)
         self._scatter = np.zeros((dimension, dimension))
+        self._root: np.ndarray | None = None
 
     def update(self, features: np.ndarray) -> None:
         """Add a batch of features, [N, dimension] of any float dtype; N may be 0."""
@@ -34,6 +35,7 @@ class Gaussian:
         self._scatter += np.outer(shift, shift * (self.count * added / total))
         self.mean += shift * (added / total)
         self.count = total
+        self._root = None
 
     @property
     def covariance(self) -> np.ndarray:
@@ -41,6 +43,13 @@ class Gaussian:
         if self.count < MIN_SAMPLES:
             raise ValueError("a covariance needs two samples")
         return self._scatter / (self.count - 1)
+
+    def covariance_root(self) -> np.ndarray:
+        """The symmetric square root of the covariance; kept until the next batch."""
+        if self._root is None:
+            values, vectors = np.linalg.eigh(self.covariance)
+            self._root = (vectors * _roots(values)) @ vectors.T
+        return self._root
 
 
 def fid(a: Gaussian, b: Gaussian) -> float:
@@ -51,8 +60,7 @@ def fid(a: Gaussian, b: Gaussian) -> float:
     are singular: the value is defined, and depends on the number of samples.
     """
     cov_a, cov_b = a.covariance, b.covariance
-    values, vectors = np.linalg.eigh(cov_a)
-    root_a = (vectors * _roots(values)) @ vectors.T
+    root_a = a.covariance_root()
     trace_of_root = _roots(np.linalg.eigvalsh(root_a @ cov_b @ root_a)).sum()
     distance = np.sum((a.mean - b.mean) ** 2) + np.trace(cov_a) + np.trace(cov_b)
     return float(distance - 2 * trace_of_root)

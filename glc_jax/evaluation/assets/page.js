@@ -97,7 +97,7 @@
     }
     const facts = [`${number(item.bpp, 4)} bpp`];
     for (const [metric, about] of metrics) {
-      if (item[metric] !== null) facts.push(`${about.label} ${number(item[metric], about.decimals)}`);
+      if (item[metric] !== null) facts.push(`${about.label} ${number(item[metric], about.decimals)} ${about.unit}`.trim());
     }
     const file = element("a", { href: address(item.files.file), download: "" }, `${number(item.bytes, 0)} bytes`);
     caption.append(" · ", file, ` · ${facts.join(" · ")}`);
@@ -107,7 +107,7 @@
     const { width, height } = pictures[state.picture];
     const natural = $("zoom").getAttribute("aria-pressed") === "true";
     stage.style.aspectRatio = `${width} / ${height}`;
-    stage.style.width = natural ? `${width / devicePixelRatio}px` : `min(100%, ${(82 * width) / height}vh)`;
+    stage.style.width = natural ? `${width / devicePixelRatio}px` : `min(100%, ${(64 * width) / height}vh)`;
   }
 
   function show(change) {
@@ -208,7 +208,9 @@
 
   function measures(rows, names) {
     const columns = [column("bytes", "bytes", 0), column("bpp", "bpp", 4), column("bpp, estimated", "bpp_estimated", 4)];
-    for (const [name, about] of names) columns.push(column(about.label, name, about.decimals));
+    for (const [name, about] of names) {
+      columns.push(column(about.unit ? `${about.label} (${about.unit})` : about.label, name, about.decimals));
+    }
     columns.push(column("encode (s)", "encode_seconds", 2), column("decode (s)", "decode_seconds", 2));
     return columns;
   }
