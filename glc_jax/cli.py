@@ -365,7 +365,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
     path = weights.resolve(options.weights)
     weights.describe(path)
-    _prepare_jax()
+    prepare_jax()
     try:
         from glc_jax import evaluation
         from glc_jax.evaluation import datasets
@@ -464,13 +464,13 @@ def _work(
 @functools.lru_cache(maxsize=2)
 def _codec(path: Path) -> Codec:
     """Loaded when the first input has turned out to be usable, and kept for the others."""
-    _prepare_jax()
+    prepare_jax()
     from glc_jax import codec
 
     return codec.load(path)
 
 
-def _prepare_jax() -> None:
+def prepare_jax() -> None:
     """Settings that JAX reads from the environment when it is imported; the user's own stay."""
     # A short-lived process has no use for most of a GPU's memory.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")

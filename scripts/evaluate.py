@@ -18,10 +18,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glc_jax import GLCError, cli, codec
-from glc_jax.evaluation import datasets, methods, quality, runner
+from glc_jax import GLCError, cli
 from glc_jax.images import MAX_PIXELS
-from glc_jax.metrics import inception_weights
+
+cli.prepare_jax()  # JAX reads these settings when it is imported
+from glc_jax import codec  # noqa: E402
+from glc_jax.evaluation import datasets, methods, quality, runner  # noqa: E402
+from glc_jax.metrics import inception_weights  # noqa: E402
 
 
 def main() -> int:
@@ -169,5 +172,4 @@ def progress_bar() -> Iterator[Callable[[int, int, str], None] | None]:
 
 
 if __name__ == "__main__":
-    cli.prepare_jax()
     sys.exit(main())

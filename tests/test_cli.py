@@ -568,16 +568,16 @@ def test_progress_is_for_terminals(monkeypatch):
 
 def test_jax_settings_leave_the_users_own(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path / "cache")})
-    cli._prepare_jax()
+    cli.prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cache" / "glc_jax")
     assert (tmp_path / "cache" / "glc_jax").is_dir()
     monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "mine", "HOME": str(tmp_path)})
-    cli._prepare_jax()
+    cli.prepare_jax()
     assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
     assert "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ  # nothing of theirs is evicted
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path / "file")})
-    cli._prepare_jax()
+    cli.prepare_jax()
     assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 

@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import pathlib
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -318,6 +321,52 @@ def test_without_inception_there_are_no_numbers(folder, tmp_path):
     found = run(folder, tmp_path)
     assert all(row["fid"] is None and row["kid"] is None for row in found["averages"])
     assert any("FID and KID were not computed" in note for note in found["notes"])
+
+
+# ---------------------------------------------------------------------------- the script
+
+
+@pytest.mark.slow
+def test_script_measures_a_real_model(folder, tmp_path):
+    """In a process of its own: real .glc files, beside JPEG and a second model."""
+    from glc_jax import codec
+
+    from . import small_model
+
+    weights, report = tmp_path / "small.safetensors", tmp_path / "report"
+    small_model.write_weights(weights)
+    loaded = codec.load(weights)
+    script = pathlib.Path(__file__).parents[1] / "scripts" / "evaluate.py"
+    command = [sys.executable, script, folder, "-o", report, "--weights", weights]
+    command += ["--rates", "0", "2.5", "--metrics", "psnr", "--against", "jpeg", weights]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1] == f"Look at {report / 'index.html'}"
+    found = json.loads((report / "results.json").read_text())
+    assert [method["id"] for method in found["methods"]] == ["glc", "glc-2", "jpeg"]
+    assert found["methods"][0]["fingerprint"] == loaded.fingerprint.hex()
+    for item in found["items"]:
+        shown = np.asarray(Image.open(report / item["files"]["reconstruction"]))
+        if item["method"] == "glc":
+            data = (report / item["files"]["file"]).read_bytes()
+            np.testing.assert_array_equal(loaded.decompress(data), shown)
+            original = np.asarray(Image.open(folder / item["image"]))
+            estimate = loaded.estimate(original, float(item["point"]))
+            bits = estimate.bits_y + estimate.bits_z
+            np.testing.assert_allclose(item["bpp_estimated"], bits / (64 * 80), rtol=1e-5)
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:3] == ["codec", "rate", "bpp"]
+    assert len([line for line in lines if "GLC" in line and " 2.5 " in line]) == 2
+
+
+@pytest.mark.parametrize("arguments", [[], ["absent", "-o", "out"], [".", "-o", "o", "--dataset"]])
+def test_script_complains_in_one_sentence(tmp_path, arguments):
+    script = pathlib.Path(__file__).parents[1] / "scripts" / "evaluate.py"
+    command = [sys.executable, script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == (1 if "absent" in arguments else 2)
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---------------------------------------------------------------------------- data sets
