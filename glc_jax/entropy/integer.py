@@ -78,15 +78,15 @@ class Float64:
     xp: ClassVar[ModuleType] = jnp
 
     def integers(self, values: np.ndarray) -> Array:
-        return jnp.asarray(values, jnp.float64)
+        return jax.device_put(np.asarray(values, np.float64))
 
     kernel = integers
 
     def right_shift(self, shift: np.ndarray) -> Array:
-        return jnp.asarray(np.ldexp(1.0, -np.asarray(shift, np.int32)), jnp.float64)
+        return self.integers(np.ldexp(1.0, -np.asarray(shift, np.int32)))
 
     def left_shift(self, shift: np.ndarray) -> Array:
-        return jnp.asarray(np.ldexp(1.0, np.asarray(shift, np.int32)), jnp.float64)
+        return self.integers(np.ldexp(1.0, np.asarray(shift, np.int32)))
 
     def matmul(self, x: Array, kernel: Array) -> Array:
         return jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST)
@@ -104,7 +104,8 @@ class _Int64:
     xp: ClassVar[ModuleType]
 
     def integers(self, values: np.ndarray) -> Array:
-        return self.xp.asarray(values, np.int64)
+        values = np.asarray(values, np.int64)
+        return values if self.xp is np else jax.device_put(values)
 
     right_shift = left_shift = integers
 
@@ -127,7 +128,7 @@ class ByteLimbs(_Int64):
 
     def kernel(self, values: np.ndarray) -> tuple[Array, Array]:
         high, low = _split_bytes(np.asarray(values, np.int64))
-        return jnp.asarray(high, jnp.int8), jnp.asarray(low, jnp.int8)
+        return jax.device_put((high.astype(np.int8), low.astype(np.int8)))
 
     def matmul(self, x: Array, kernel: tuple[Array, Array]) -> Array:
         kernel_high, kernel_low = kernel
