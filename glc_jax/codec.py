@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import FlaxError
 
 from glc_jax import bitstream, images, weights
 from glc_jax.entropy import tables
@@ -77,9 +78,12 @@ class Codec:
         self._weights = loaded
         self.config = loaded.config
         self._model = _build(loaded)
-        self.params = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.float32),
-            {k: v for k, v in loaded.tree["params"].items() if k not in TRAINING_PARTS},
+        parts = loaded.tree.get("params", {})
+        self.params = jax.device_put(
+            jax.tree.map(
+                lambda leaf: leaf.astype(np.float32, copy=False),
+                {name: part for name, part in parts.items() if name not in TRAINING_PARTS},
+            )
         )
         self._multiple = glc.size_multiple(self.config["model"])
 
@@ -254,28 +258,12 @@ class Codec:
 
 
 def _build(loaded: weights.Weights) -> glc.GLC:
-    """The model of a weights file, once its parameters are known to fit."""
-    name = loaded.config["name"]
+    """The model of a weights file; whether its parameters fit shows when a program is traced."""
     try:
-        fields = {**loaded.config["model"], **dict.fromkeys(TRAINING_PARTS)}
-        model = glc.build(fields)
-        size = glc.size_multiple(fields)
-        expected = jax.eval_shape(
-            model.init, jax.random.key(0), np.zeros((1, size, size, 3), np.float32), np.zeros(1)
-        )
+        return glc.build({**loaded.config["model"], **dict.fromkeys(TRAINING_PARTS)})
     except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        name = loaded.config["name"]
         raise WeightsError(f"The config of the weights {name!r} makes no model: {error}") from error
-    found = {k: v for k, v in loaded.tree.get("params", {}).items() if k not in TRAINING_PARTS}
-    wanted = {path: leaf.shape for path, leaf in weights.flatten(expected["params"])}
-    given = {path: leaf.shape for path, leaf in weights.flatten(found)}
-    paths = wanted.keys() | given.keys()
-    wrong = sorted(path for path in paths if wanted.get(path) != given.get(path))
-    if wrong:
-        raise WeightsError(
-            f"The weights {name!r} do not fit their config: {len(wrong)} parameters are missing, "
-            f"unknown or of another shape, first {wrong[0]}."
-        )
-    return model
 
 
 def _checked_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
@@ -302,17 +290,30 @@ def to_pixels(x: jax.Array) -> jax.Array:
     return jnp.clip(jnp.rint((x / 2 + 0.5) * 255), 0, 255).astype(jnp.uint8)
 
 
-def _step(function: Callable) -> Callable:
-    """Compiled once for each model and shape, whatever the codec object."""
-    return functools.partial(jax.jit, static_argnums=0)(function)
+def _program(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled once for each model and shape, whatever the codec object.
+
+    Raises WeightsError where the parameters are not those of the model.
+    """
+    compiled = jax.jit(function, static_argnums=0)
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        try:
+            return compiled(*arguments)
+        except FlaxError as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"The weights do not fit their own config: {reason}") from error
+
+    return run
 
 
-@_step
+@_program
 def _encode(model: glc.GLC, params: Mapping, pixels: jax.Array) -> jax.Array:
     return model.apply({"params": params}, to_model_range(pixels), method="encode")
 
 
-@_step
+@_program
 def _analyse(
     model: glc.GLC, params: Mapping, latent: jax.Array, rate: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
@@ -330,7 +331,7 @@ def _estimate_dtype() -> type:
     return np.float32 if jax.default_backend() == "tpu" else np.float64
 
 
-@_step
+@_program
 def _code_float(
     model: glc.GLC, params: Mapping, pixels: jax.Array, rate: jax.Array
 ) -> tuple[Any, jax.Array]:
@@ -345,7 +346,7 @@ def _code_float(
     return jax.tree.map(lambda array: array.astype(jnp.float32), coded), z_indices
 
 
-@_step
+@_program
 def _reconstruct(model: glc.GLC, params: Mapping, y_hat: jax.Array, rate: jax.Array) -> jax.Array:
     latent = model.apply({"params": params}, y_hat, rate, method="synthesis")
     return to_pixels(model.apply({"params": params}, latent, method="generate"))

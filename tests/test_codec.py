@@ -151,12 +151,12 @@ class TestWeightsFile:
         with pytest.raises(WeightsError, match="newer"):
             glc_jax.load(path)
 
-    def test_parameters_that_do_not_fit_the_config_are_refused(self, path):
+    def test_parameters_that_do_not_fit_the_config_are_refused(self, path, image):
         loaded = weights.load(path)
         del loaded.tree["params"]["g_a"]["rate_scale"]
         weights.save(path, loaded.tree, loaded.config)
-        with pytest.raises(WeightsError, match="g_a/rate_scale"):
-            glc_jax.load(path)
+        with pytest.raises(WeightsError, match=r"rate_scale.*g_a"):
+            glc_jax.load(path).compress(image)
 
     def test_weights_without_integer_networks_estimate_but_write_no_files(self, path, image):
         loaded = weights.load(path)
