@@ -29,14 +29,20 @@ def conv1x1(
     return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
 
 
-def conv3x3(features: int, dtype: Any, name: str, stride: int = 1) -> nn.Conv:
+def conv3x3(
+    features: int,
+    dtype: Any,
+    name: str,
+    stride: int = 1,
+    init: nn.initializers.Initializer = KERNEL_INIT,
+) -> nn.Conv:
     """A 3x3 convolution, zero-padded by one: [B, H, W, C] -> [B, H/stride, W/stride, features]."""
     return nn.Conv(
         features,
         (3, 3),
         strides=stride,
         padding=((1, 1), (1, 1)),
-        kernel_init=KERNEL_INIT,
+        kernel_init=init,
         dtype=dtype,
         name=name,
     )

@@ -5,6 +5,7 @@ codebook is used in stage I and as the target of code prediction. Layer list: GL
 implementation; the architecture is VQGAN's (Esser et al. 2021, arXiv 2012.09841).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,18 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from glc_jax.models.layers import KERNEL_INIT, conv1x1, conv3x3
+from glc_jax.models import layers
 
 NORM_EPSILON = 1e-6
+
+# GroupNorm hides how bright and how colourful a picture is from every residual branch; only the
+# path past the branches carries it. That path therefore keeps its scale at the start of training
+# and the branches begin near zero: with PyTorch's default, colours take many times the steps.
+PATH_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+BRANCH_OUT_INIT = nn.initializers.variance_scaling(1 / 300, "fan_in", "truncated_normal")
+
+conv1x1 = functools.partial(layers.conv1x1, init=PATH_INIT)
+conv3x3 = functools.partial(layers.conv3x3, init=PATH_INIT)
 
 
 def group_norm(groups: int, dtype: Any, name: str) -> nn.GroupNorm:
@@ -34,7 +44,7 @@ class ResidualBlock(nn.Module):
         h = nn.swish(group_norm(self.norm_groups, self.dtype, "norm_1")(x))
         h = conv3x3(self.features, self.dtype, "conv_1")(h)
         h = nn.swish(group_norm(self.norm_groups, self.dtype, "norm_2")(h))
-        h = conv3x3(self.features, self.dtype, "conv_2")(h)
+        h = conv3x3(self.features, self.dtype, "conv_2", init=BRANCH_OUT_INIT)(h)
         if x.shape[-1] != self.features:
             x = conv1x1(self.features, self.dtype, "shortcut")(x)
         return x + h
@@ -53,7 +63,7 @@ class Downsample(nn.Module):
             (3, 3),
             strides=2,
             padding=padding,
-            kernel_init=KERNEL_INIT,
+            kernel_init=PATH_INIT,
             dtype=self.dtype,
             name="conv",
         )
@@ -124,7 +134,7 @@ class AttentionBlock(nn.Module):
         h = group_norm(self.norm_groups, self.dtype, "norm")(x)
         q, k, v = (conv1x1(channels, self.dtype, name)(h) for name in ("q", "k", "v"))
         h = attend(q, k, v) if train else attend_in_windows(q, k, v, self.window)
-        return x + conv1x1(channels, self.dtype, "out")(h)
+        return x + conv1x1(channels, self.dtype, "out", init=BRANCH_OUT_INIT)(h)
 
 
 class _Blocks(NamedTuple):
