@@ -1,6 +1,7 @@
 """The runner, its data sets and its files, with a codec that needs no model."""
 
 import csv
+import dataclasses
 import io
 import json
 import pathlib
@@ -298,23 +299,32 @@ def seeded_inception(tmp_path):
 
 @pytest.mark.slow
 def test_fid_over_patches(folder, tmp_path, seeded_inception, monkeypatch):
-    output = tmp_path / "report"
-    found = run(folder, output, **seeded_inception, patch_size=32)
-    low, high = found["averages"]
-    assert low["patches"] == 2 * (2 * 2 + 1 * 2)
-    assert low["fid"] > high["fid"] > 0
-    assert low["kid"] is None
+    settings = {**seeded_inception, "patch_size": 32, "rates": (0,)}
+    found = run(folder, tmp_path / "report", **settings)
+    row = found["averages"][0]
+    assert row["patches"] == 2 * (2 * 2 + 1 * 2)
+    assert row["fid"] > 0
+    assert row["kid"] is None
     assert any("KID was not computed" in note for note in found["notes"])
     assert any("fewer than its 2048" in note for note in found["notes"])
-    kept = sorted(path.name for path in (output / ".work").rglob("*.npz"))
-    assert len(kept) == 2 * 3
 
     def unneeded(*args):
         raise AssertionError("the features were kept")
 
     monkeypatch.setattr(quality.PatchFeatures, "of", unneeded)
-    again = run(folder, output, **seeded_inception, patch_size=32, rates=(0,))
-    assert again["averages"][0]["fid"] == low["fid"]
+    originals, shown = (
+        quality.FeatureSet([lambda p=path: np.load(p)["features"] for path in sorted(paths)])
+        for paths in (
+            (tmp_path / "report/.work/original").glob("*.npz"),
+            (tmp_path / "report/.work/glc/0").glob("*.npz"),
+        )
+    )
+    seen = []
+    monkeypatch.setattr(quality, "set_distances", lambda *sets: seen.append(sets) or measured)
+    measured = quality.SetDistances(12, row["fid"], None, None)
+    assert run(folder, tmp_path / "report", **settings)["averages"] == found["averages"]
+    np.testing.assert_array_equal(seen[0][0].features, originals.features)
+    np.testing.assert_array_equal(seen[0][1].features, shown.features)
 
 
 def test_without_inception_there_are_no_numbers(folder, tmp_path):
@@ -422,6 +432,35 @@ def test_tfds_needs_a_name_and_prepared_data(tmp_path):
         datasets.load("tfds")
     with pytest.raises(ConfigError, match="clic2020, div2k"):
         datasets.load("tfds", "kodak")
+
+
+def test_pictures_from_tfds(monkeypatch):
+    from glc_jax.data import sources
+
+    class Source:
+        def __init__(self, *arguments):
+            assert arguments == ("div2k", "validation", "hr", "/data")
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return picture(300, 400, index)
+
+        def name(self, index):
+            return f"div2k[{index}]"
+
+    monkeypatch.setattr(sources, "TFDSSource", Source)
+    with pytest.raises(InputError, match="holds 2 pictures, and that set has 100"):
+        datasets.load("tfds:/data", "div2k")
+    small = dataclasses.replace(datasets.PROTOCOLS["div2k"], pictures=2, patch_counts={256: 2})
+    monkeypatch.setitem(datasets.PROTOCOLS, "div2k", small)
+    found = datasets.load("tfds:/data", "div2k")
+    assert [(p.key, p.name) for p in found.pictures] == [
+        ("div2k-0000", "div2k[0]"),
+        ("div2k-0001", "div2k[1]"),
+    ]
+    np.testing.assert_array_equal(found.pictures[1].load(), picture(300, 400, 1))
 
 
 # ---------------------------------------------------------------------------- curves

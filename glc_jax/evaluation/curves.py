@@ -51,17 +51,11 @@ def plot(
     if not any(drawn):
         return None
     unit = f" ({shown.unit})" if shown.unit else ""
-    axes.set(xlabel="bits per pixel, of the files", ylabel=shown.label + unit, title=title)
+    axes.set(xlabel="bits per pixel, of the files", ylabel=shown.label + unit)
+    axes.set_title(title, loc="left")
     axes.set_xlim(left=0)
     better = "up" if shown.higher_is_better else "down"
-    axes.annotate(
-        f"better: {better} and left",
-        xy=(0.99, 0.01),
-        xycoords="axes fraction",
-        ha="right",
-        fontsize=8,
-        color="#666666",
-    )
+    axes.set_title(f"better: {better} and left", loc="right", fontsize=8, color="#666666")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, frameon=False)

@@ -32,17 +32,17 @@ def bd_rate(
 ) -> BDRate | None:
     """The rate of (rates, quality) against the anchor's, in percent over the common quality.
 
-    Rates in any one unit (bpp), in any order. `higher_is_better` is False for distances such as
-    LPIPS or FID. None where it is not defined: fewer than two points of a curve, a curve whose
-    quality does not rise with its rate, no common range of quality, or a value that is not
-    finite.
+    Rates in any one unit (bpp), in any order; a point given twice counts once. `higher_is_better`
+    is False for distances such as LPIPS or FID. None where it is not defined: fewer than two
+    points of a curve, a curve whose quality does not rise with its rate, no common range of
+    quality, or a value that is not finite.
     """
     import bjontegaard
 
     sign = 1 if higher_is_better else -1
     curves = []
     for curve in ((anchor_rates, anchor_quality), (rates, quality)):
-        points = sorted((float(r), sign * float(q)) for r, q in zip(*curve, strict=True))
+        points = sorted({(float(r), sign * float(q)) for r, q in zip(*curve, strict=True)})
         rising = all(a[0] < b[0] and a[1] < b[1] for a, b in itertools.pairwise(points))
         usable = all(math.isfinite(q) and math.isfinite(r) and r > 0 for r, q in points)
         if len(points) < MIN_POINTS or not rising or not usable:

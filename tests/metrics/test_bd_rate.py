@@ -31,6 +31,11 @@ def test_order_does_not_matter_and_distances_fall():
     np.testing.assert_allclose(found.percent, 10, atol=1e-9)
 
 
+def test_a_point_given_twice_counts_once():
+    found = bd_rate(RATES, PSNR, [RATES[0], *RATES], [PSNR[0], *PSNR])
+    np.testing.assert_allclose(found, (0, 1), atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("rates", "quality"),
     [
