@@ -24,6 +24,15 @@ def _parser() -> argparse.ArgumentParser:
         help="model config, such as configs/tiny.py, of a checkpoint that is not a released one",
     )
     parser.add_argument(
+        "--calibrate",
+        type=pathlib.Path,
+        nargs="+",
+        default=(),
+        metavar="PICTURE",
+        help="pictures or folders by which the ranges of GLC's integer networks are chosen "
+        "(default: a few synthetic ones)",
+    )
+    parser.add_argument(
         "--to-torch",
         action="store_true",
         help="the other way: weights file to a state dict with the official names, "
@@ -44,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"wrote {options.output}: {count} tensors with the official names")
             return 0
         config = kinds.load_config(options.config) if options.config else None
-        report = convert.to_weights(options.source, options.output, options.dtype, config)
+        report = convert.to_weights(
+            options.source, options.output, options.dtype, config, options.calibrate
+        )
     except GLCError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -52,6 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"found {line}")
     for line in report.aside:
         print(f"left aside {line}")
+    if report.cost:
+        print(
+            f"integer entropy networks: {report.cost.exact:,.0f} bits where the float model "
+            f"estimates {report.cost.estimated:,.0f} ({report.cost.share:+.2%})"
+        )
     written = report.written
     print(
         f"wrote {written.path}: {written.file_bytes:,} bytes, {options.dtype}, "

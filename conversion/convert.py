@@ -3,18 +3,19 @@
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
-from conversion import checkpoint, kinds, safetensors_file, torch_file
+from conversion import calibration, checkpoint, kinds, safetensors_file, torch_file
 from conversion.official import Entry
 from glc_jax import weights
 from glc_jax.errors import InputError, OutputError, WeightsError
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
+GLC_ONLY = "params/g_a/rate_scale"  # a parameter that a VQ-VAE alone does not have
 TORCH_SUFFIXES = (".pth.tar", ".pth", ".pt")
 
 
@@ -33,12 +34,13 @@ class Cast:
 class Report(NamedTuple):
     """What a conversion found and wrote.
 
-    found: a line for each state dict that was converted. aside: what was not. written: the
-    weights file.
+    found: a line for each state dict that was converted. aside: what was not. cost: what the
+    integer networks cost, where the checkpoint has such networks. written: the weights file.
     """
 
     found: list[str]
     aside: list[str]
+    cost: calibration.Cost | None
     written: weights.Description
 
 
@@ -47,11 +49,22 @@ def to_weights(
     out: str | os.PathLike,
     dtype: str = "float32",
     config: kinds.Config | None = None,
+    pictures: Sequence[pathlib.Path] = (),
 ) -> Report:
     """Convert the checkpoint file `path` to the weights file `out`.
 
-    `dtype` is one of DTYPES. `config` describes the model where it is not a released one. Raises
-    WeightsError, naming everything that does not fit, and OutputError.
+    Args:
+      path: a file of `torch.save`, or safetensors.
+      out: the file to write.
+      dtype: one of DTYPES, of the parameters.
+      config: the model, where it is not a released one.
+      pictures: files and folders to calibrate the integer networks of GLC with; see
+        `calibration.pictures`.
+
+    Raises:
+      WeightsError: `path` cannot be used; the message names everything that does not fit.
+      InputError: a picture cannot be read.
+      OutputError: `out` cannot be written.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -78,8 +91,15 @@ def to_weights(
         "dtype": dtype,
     }
     # A generator's config describes the file; a discriminator beside it has none of its own.
-    description = weights.save(out, weights.unflatten(leaves), configs[-1], provenance)
-    return Report(lines, aside, description)
+    config, cost = configs[-1], None
+    tree = weights.unflatten(leaves)
+    if GLC_ONLY in leaves:
+        samples = calibration.pictures(pictures)
+        tree["exact"], cost = calibration.exact_networks(config["model"], leaves, samples)
+        kind = "named" if pictures else "synthetic"
+        provenance["calibration"] = f"{len(samples)} {kind} pictures"
+        provenance["exact_networks_cost"] = f"{cost.share:+.2%} bits on them"
+    return Report(lines, aside, cost, weights.save(out, tree, config, provenance))
 
 
 def official_state(path: str | os.PathLike) -> dict[str, Any]:
