@@ -14,6 +14,11 @@ if [[ "${CI:-}" == "true" && "$(id -u)" == 0 ]] && ! command -v chromedriver > /
         > /dev/null 2>&1 || echo "Chromium could not be installed."
 fi
 
+# The reader of checkpoints is compared with PyTorch's where that is installed, as it is in CI.
+if [[ "${CI:-}" == "true" ]] && ! python -c "import torch" 2> /dev/null; then
+    python -m pip install --quiet torch==2.13.0 || echo "PyTorch could not be installed."
+fi
+
 ruff check .
 ruff format --check .
 
