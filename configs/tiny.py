@@ -27,7 +27,7 @@ def model_config() -> ConfigDict:
                 "multipliers": (1, 2, 4, 8, 10),
                 "encoder_blocks": (1, 1, 1, 2, 1),
                 "generator_blocks": (1, 1, 2, 3, 2),
-                "norm_groups": 8,
+                "norm_groups": 1,
                 "window": 32,
                 "latent_conv": True,
                 "output_swish": True,
@@ -129,6 +129,7 @@ def optimizer(learning_rate: float, tail_steps: int = 5000) -> ConfigDict:
             "tail_steps": tail_steps,
             "b1": 0.9,
             "b2": 0.95,
+            "eps": 1e-8,
             "weight_decay": 0.0,
             "clip_norm": 1.0,
         }

@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
 
 def log_to_stdout() -> None:
     """glc_jax's own lines on stdout; of the libraries only what is wrong."""
-    absl_logging.set_verbosity(absl_logging.WARNING)
+    absl_logging.set_verbosity(absl_logging.ERROR)
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger = logging.getLogger("glc_jax")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -40,14 +41,14 @@ class Checkpoints:
                     [
                         preservation_policy.LatestN(keep),
                         preservation_policy.BestN(
-                            get_metric_fn=lambda metrics: metrics[best],
+                            get_metric_fn=lambda metrics: metrics.get(best, math.inf),
                             n=1,
                             reverse=True,
                             keep_checkpoints_without_metrics=False,
                         ),
                     ]
                 ),
-                best_fn=lambda metrics: metrics[best],
+                best_fn=lambda metrics: metrics.get(best, math.inf),
                 best_mode="min",
                 enable_async_checkpointing=True,
             ),

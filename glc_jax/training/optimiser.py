@@ -34,7 +34,7 @@ def optimiser(config: Mapping[str, Any], steps: int) -> optax.GradientTransforma
     """AdamW over flat parameter dicts, behind clipping of the gradient's global norm.
 
     Weight decay touches kernels only: not biases, norms, rate scales and codebooks. Fields:
-    learning_rate, warmup_steps, tail_steps, b1, b2, weight_decay, clip_norm (0: no clipping).
+    learning_rate, warmup_steps, tail_steps, b1, b2, eps, weight_decay, clip_norm (0: no clipping).
     """
 
     def kernels(params: Mapping[str, jax.Array]) -> dict[str, bool]:
@@ -44,6 +44,7 @@ def optimiser(config: Mapping[str, Any], steps: int) -> optax.GradientTransforma
         learning_rate(config, steps),
         b1=config["b1"],
         b2=config["b2"],
+        eps=config["eps"],
         weight_decay=config["weight_decay"],
         mask=kernels,
     )

@@ -63,6 +63,11 @@ def check_config(config: Config) -> None:
         raise ConfigError("Stage 2 has no picture to show a discriminator: adversarial.weight=0.")
     if config["dtype"] not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype is {config['dtype']!r}; it must be float32 or bfloat16.")
+    if config["checkpoint"]["best"].split("/")[0] not in ("lpips", "bpp"):
+        raise ConfigError(
+            f"checkpoint.best is {config['checkpoint']['best']!r}; it must be lpips or bpp, of "
+            "which less is better, or one of their parts such as lpips/rate_0."
+        )
     optimiser(config["optimizer"], config["steps"])
 
 

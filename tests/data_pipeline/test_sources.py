@@ -1,0 +1,90 @@
+"""Folders with all sorts of files, and a TFDS data set built on the spot."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glc_jax.data.sources import FolderSource, TFDSSource
+from glc_jax.errors import ConfigError, InputError
+from tests.small_model import picture
+
+COUNT = 5
+
+
+def test_a_folder_gives_its_pictures_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "deeper").mkdir()
+    for name in ("b.png", "a.png", "deeper/c.webp"):
+        Image.fromarray(picture(20, 30, len(name))).save(tmp_path / name, lossless=True)
+    (tmp_path / "notes.txt").write_text("no picture")
+    source = FolderSource(tmp_path)
+    assert [source.name(i) for i in range(len(source))] == [
+        str(tmp_path / name) for name in ("a.png", "b.png", "deeper/c.webp")
+    ]
+    np.testing.assert_array_equal(source[0], picture(20, 30, 5))
+
+
+def test_damaged_and_transparent_pictures(tmp_path):
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    (tmp_path / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
+    source = FolderSource(tmp_path)
+    assert (source[0] == 255).all()
+    with pytest.raises(InputError, match=r"damaged\.jpg"):
+        source[1]
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no pictures"):
+        FolderSource(tmp_path)
+    with pytest.raises(InputError, match="no such folder"):
+        FolderSource(tmp_path / "missing")
+
+
+@pytest.fixture(scope="module")
+def tfds_folder(tmp_path_factory):
+    """A data set "small_pictures" with pictures [20, 30 + i, 3], as TFDS writes one."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+
+    class SmallPictures(tfds.core.GeneratorBasedBuilder):
+        """Made-up pictures."""
+
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            features = {"image": tfds.features.Image(), "label": tfds.features.Scalar(np.int64)}
+            return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(COUNT):
+                file = io.BytesIO()  # encoded already: TFDS would ask TensorFlow to do it
+                Image.fromarray(picture(20, 30 + i, i)).save(file, "png")
+                file.seek(0)
+                yield str(i), {"image": file, "label": i}
+
+    folder = tmp_path_factory.mktemp("tfds")
+    builder = SmallPictures(data_dir=str(folder), file_format="array_record")
+    builder.download_and_prepare()
+    return folder
+
+
+def test_a_tfds_data_set_is_read_at_random(tfds_folder):
+    source = TFDSSource("small_pictures", data_dir=str(tfds_folder))
+    assert len(source) == COUNT
+    pictures = [source[i] for i in reversed(range(COUNT))]
+    found = {image.shape[1] - 30: image for image in pictures}  # TFDS shuffles
+    assert sorted(found) == list(range(COUNT))
+    for i, image in found.items():
+        np.testing.assert_array_equal(image, picture(20, 30 + i, i))
+
+
+def test_what_a_tfds_data_set_lacks_is_said(tfds_folder):
+    with pytest.raises(ConfigError, match="no feature 'hr'; it has image, label"):
+        TFDSSource("small_pictures", key="hr", data_dir=str(tfds_folder))
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        TFDSSource("small_pictures", split="validation", data_dir=str(tfds_folder))
+    with pytest.raises(ConfigError, match="cannot be opened"):
+        TFDSSource("no_such_pictures", data_dir=str(tfds_folder))

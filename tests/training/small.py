@@ -1,0 +1,90 @@
+"""The tiny config at a size whose steps compile and run in seconds."""
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from configs import tiny
+from glc_jax.training import setup
+from glc_jax.training.state import TrainState
+from tests.small_model import picture
+
+CROP, BATCH = 32, 8
+
+# Compiling is nearly all of the time of these tests, so the programs are not optimised much.
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
+XLA_FLAGS = "--xla_backend_optimization_level=0"
+
+
+def config(stage: int, **changes: Any) -> dict[str, Any]:
+    """The small config of a stage; keys of `changes` are paths such as data__folder."""
+    config = tiny.get_config(f"stage{stage}")
+    config.model.update(
+        {
+            "latent_channels": 8,
+            "codebook_size": 16,
+            "hyper_codebook_size": 16,
+            "vqvae": {
+                "base_channels": 4,
+                "multipliers": (1, 2, 2),
+                "encoder_blocks": (1, 1, 1),
+                "generator_blocks": (1, 1, 1),
+                "norm_groups": 2,
+            },
+            "code_predictor": {
+                "positions": 64,
+                "width": 16,
+                "layers": 1,
+                "heads": 2,
+                "mlp_width": 16,
+            },
+        }
+    )
+    config.data.crop = config.eval.crop = CROP
+    config.data.cache_gb = 0.1
+    config.batch = BATCH
+    config.steps = 8
+    config.optimizer.update({"warmup_steps": 2, "tail_steps": 3, "learning_rate": 1e-3})
+    config.adversarial.update({"base_channels": 4, "layers": 1, "optimizer": config.optimizer})
+    config.codebook.update({"kmeans_batches": 2, "revive_every": 3, "decay": 0.5})
+    config.log_every = 2
+    config.checkpoint.every = 4
+    for path, value in changes.items():
+        *sections, field = path.split("__")
+        node = config
+        for section in sections:
+            node = node[section]
+        node[field] = value
+    return config.to_dict()
+
+
+def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
+    """A batch of made-up pictures."""
+    images = np.stack([picture(CROP, CROP, seed * size + i) for i in range(size)])
+    return {"image": images, "index": np.arange(size, dtype=np.int32)}
+
+
+def state(config: dict[str, Any]) -> TrainState:
+    """The state before the first step, without files."""
+    return setup.initial_state(config, setup.initial_parameters(config), setup.load_lpips(config))
+
+
+def folder(path: pathlib.Path, count: int = 5) -> pathlib.Path:
+    """A folder of made-up pictures."""
+    path.mkdir()
+    for i in range(count):
+        Image.fromarray(picture(48, 40 + 4 * i, i)).save(path / f"{i}.png")
+    return path
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    """The largest absolute difference between two trees of arrays."""
+    differences = jax.tree.map(
+        lambda a, b: float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)))),
+        one,
+        other,
+    )
+    return max(jax.tree.leaves(differences))
