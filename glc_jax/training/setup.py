@@ -102,15 +102,11 @@ def initial_parameters(config: Config) -> Any:
     """Parameters from `init_from`, or random ones from the seed.
 
     `init_from` is another run's folder, of which the averaged parameters are taken, or a weights
-    file; parts that it does not have keep their random values. Raises `ConfigError` where its
-    model is another.
+    file; parts that it does not have get random values. Raises `ConfigError` where its model is
+    another.
     """
-    model, crop = build_model(config), config["data"]["crop"]
-    key = jax.random.key(config["seed"])
-    image, rate = jnp.zeros((1, crop, crop, 3)), jnp.zeros((1,))
-    params = jax.jit(model.init)(key, image, rate)["params"]
     if not config["init_from"]:
-        return params
+        return random_parameters(config)
     source = pathlib.Path(config["init_from"])
     if source.is_dir():
         other = checkpoints.read_config(source)
@@ -124,14 +120,21 @@ def initial_parameters(config: Config) -> Any:
         raise ConfigError(
             f"init_from: {source} is of another model: {_differences(given_model, config['model'])}"
         )
-    leaves = dict(weights.flatten(params))
     found = dict(weights.flatten(given))
-    missing = sorted({path.split("/")[0] for path in leaves.keys() - found.keys()})
+    wanted = {path for path, _ in weights.flatten(abstract_parameters(config))}
+    missing = wanted - found.keys()
     if missing:
-        logger.warning("%s has no parameters for: %s", source, ", ".join(missing))
-    return weights.unflatten(
-        {path: jnp.asarray(found.get(path, leaf), jnp.float32) for path, leaf in leaves.items()}
-    )
+        parts = sorted({path.split("/")[0] for path in missing})
+        logger.warning("%s has no parameters for: %s", source, ", ".join(parts))
+        found = {**dict(weights.flatten(random_parameters(config))), **found}
+    return weights.unflatten({path: jnp.asarray(found[path], jnp.float32) for path in wanted})
+
+
+def random_parameters(config: Config) -> Any:
+    """The model's own initialisation, from the config's seed."""
+    model, crop = build_model(config), config["data"]["crop"]
+    key = jax.random.key(config["seed"])
+    return jax.jit(model.init)(key, jnp.zeros((1, crop, crop, 3)), jnp.zeros((1,)))["params"]
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

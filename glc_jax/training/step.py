@@ -196,7 +196,7 @@ def make_train_step(
 
         metrics = {
             **averaged.metrics,
-            "gradient_norm": optax.global_norm(averaged.generator),
+            "gradient_norm": _norm(averaged.generator),
             "learning_rate": rate_of_learning(state.step),
         }
         trained, ema, code_use = _keep_codebooks_in_use(
@@ -237,6 +237,10 @@ def multiscale_l1(x: jax.Array, y: jax.Array, scales: int = 3) -> jax.Array:
         x, y = _halved(x), _halved(y)
         total = total + pixel.l1(x, y)
     return total / scales
+
+
+def _norm(tree: Any) -> jax.Array:
+    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
 
 
 def _halved(x: jax.Array) -> jax.Array:

@@ -4,12 +4,15 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from configs import tiny
+from glc_jax import weights
 from glc_jax.training import setup
 from glc_jax.training.state import TrainState
+from glc_jax.training.step import make_train_step
 from tests.small_model import picture
 
 CROP, BATCH = 32, 8
@@ -67,9 +70,44 @@ def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
     return {"image": images, "index": np.arange(size, dtype=np.int32)}
 
 
+def parameters(config: dict[str, Any], seed: int = 0) -> dict[str, Any]:
+    """Random parameters of a fitting scale, without compiling the model's own initialisation."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path.split("/")[-1]
+        if name in ("scale", "rate_scale"):
+            return np.ones(leaf.shape, np.float32)
+        if name == "bias":
+            # The scales among the prior's outputs start at 1, as in the model's initialisation.
+            last = path.startswith(
+                ("hyperprior/fusion/block_1/ffn/conv_out", "context/prior_2/ffn")
+            )
+            return np.full(leaf.shape, float(last), np.float32)
+        fan_in = 4 * np.prod(leaf.shape[:-1]) if name == "kernel" else 1
+        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+    leaves = dict(weights.flatten(setup.abstract_parameters(config)))
+    return weights.unflatten({path: draw(path, leaf) for path, leaf in sorted(leaves.items())})
+
+
+def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:
+    """A weights file with `parameters`, to be named as a run's init_from."""
+    described = {"name": "small", "model": setup.plain(config["model"])}
+    weights.save(path, {"params": parameters(config)}, described)
+    return str(path)
+
+
 def state(config: dict[str, Any]) -> TrainState:
     """The state before the first step, without files."""
-    return setup.initial_state(config, setup.initial_parameters(config), setup.load_lpips(config))
+    params = jax.tree.map(jnp.asarray, parameters(config))
+    return setup.initial_state(config, params, setup.load_lpips(config))
+
+
+def jit_train_step(config: dict[str, Any]) -> Any:
+    """The config's train step, compiled quickly; it does not donate the state."""
+    step = make_train_step(setup.build_model(config), config)
+    return jax.jit(step, compiler_options=COMPILER_OPTIONS)
 
 
 def folder(path: pathlib.Path, count: int = 5) -> pathlib.Path:

@@ -1,0 +1,64 @@
+"""Any layout over devices gives the state of one device with the whole batch."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from glc_jax.errors import ConfigError
+from glc_jax.training import sharding
+from tests.conftest import REPOSITORY
+from tests.training import small
+
+# Sums over a batch are taken in another order; three steps of size 1e-3 carry that on.
+TOLERANCE = 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_eight_devices_agree_with_one(stage):
+    environment = {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"{small.XLA_FLAGS} --xla_force_host_platform_device_count=8",
+    }
+    command = [sys.executable, "-m", "tests.training.layouts", str(stage)]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert report["moved"] > 1e-3
+    assert report["sharded_parameters"] > 10
+    for layout in ("data", "model", "pmap"):
+        assert report[layout] < TOLERANCE, report
+
+
+def test_large_parameters_are_cut_along_their_last_divisible_dimension():
+    mesh = AbstractMesh((4, 2), (sharding.DATA, sharding.MODEL))
+    cut = lambda shape: sharding.parameter_spec(shape, mesh, 64)  # noqa: E731
+    assert cut((3, 3, 8, 16)) == PartitionSpec(None, None, None, sharding.MODEL)
+    assert cut((32, 7)) == PartitionSpec(sharding.MODEL, None)
+    assert cut((9, 9)) == PartitionSpec()
+    assert cut((2, 2)) == PartitionSpec()
+
+
+def test_what_cannot_be_divided_is_said():
+    devices = jax.device_count()
+    with pytest.raises(ConfigError, match="model axis of"):
+        sharding.make_mesh(devices + 1, 8, 1)
+    with pytest.raises(ConfigError, match="multiple of 3"):
+        sharding.make_mesh(devices, 8, 3)
+
+
+def test_a_batch_becomes_global_in_order():
+    mesh = sharding.make_mesh(1, 8, 1)
+    batch = small.batch()
+    placed = sharding.global_batch(batch, mesh)
+    np.testing.assert_array_equal(placed["index"], batch["index"])
+    np.testing.assert_array_equal(placed["image"], batch["image"])

@@ -1,0 +1,130 @@
+"""One step of each stage: what moves, what stays, and how a batch may be divided."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from glc_jax.training.parameters import select
+from glc_jax.training.step import multiscale_l1
+from tests.training import small
+
+KEY = jax.random.key(7)
+
+STAGES = [1, 2, pytest.param(3, marks=pytest.mark.slow)]
+
+
+@functools.cache
+def _stepped(stage: int, **changes):
+    config = small.config(stage, **changes)
+    step = small.jit_train_step(config)
+    state = small.state(config)
+    return config, state, *step(state, small.batch(), KEY)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_exactly_the_trainable_parameters_move(stage):
+    config, before, after, _ = _stepped(stage)
+    trained = select(before.params, config["trainable"])
+    flat_before, flat_after = select(before.params, ""), select(after.params, "")
+    for path, leaf in flat_before.items():
+        moved = not np.array_equal(leaf, flat_after[path])
+        if path not in trained:
+            assert not moved, path
+    moved = [p for p in trained if not np.array_equal(flat_before[p], flat_after[p])]
+    # What no loss of the first step reaches: stage 3's VQ-VAE codebook.
+    assert set(trained) - set(moved) <= {"vqvae/quantizer/codebook"}
+    assert set(after.ema) == set(trained)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_losses_are_reported_unweighted_and_their_weighted_sum_is_the_loss(stage):
+    config, _, _, metrics = _stepped(stage)
+    names = [name for name in config["losses"] if name in metrics]
+    expected = {
+        1: {"l1", "multiscale_l1", "lpips", "codebook"},
+        2: {"rate", "hyper_codebook", "latent", "code_prediction"},
+        3: {"l1", "multiscale_l1", "lpips", "rate", "hyper_codebook", "latent"}
+        | {"code_prediction", "pixel_code_prediction"},
+    }[stage]
+    assert set(names) == expected
+    total = sum(config["losses"][name] * float(metrics[name]) for name in names)
+    assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_accumulated_parts_give_the_state_of_the_whole_batch(stage):
+    # eps keeps Adam from blowing up differences of gradients that are zero but for rounding.
+    _, _, whole, metrics = _stepped(stage, optimizer__eps=1e-3)
+    _, _, parts, part_metrics = _stepped(stage, optimizer__eps=1e-3, accumulate=2)
+    assert small.largest_difference(whole.params, parts.params) < 1e-6
+    assert small.largest_difference(whole.code_use, parts.code_use) < 1e-6
+    for name, value in metrics.items():
+        assert float(part_metrics[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
+
+
+def test_the_discriminator_waits_for_its_start():
+    config = small.config(1, adversarial__weight=0.5, adversarial__start=1)
+    step = small.jit_train_step(config)
+    start = small.state(config)
+    first, metrics = step(start, small.batch(), KEY)
+    assert float(metrics["discriminator"]) == 0
+    assert small.largest_difference(first.discriminator, start.discriminator) == 0
+    second, metrics = step(first, small.batch(), KEY)
+    assert float(metrics["discriminator"]) > 0
+    assert 0 < float(metrics["adaptive_weight"]) <= 1
+    assert small.largest_difference(second.discriminator.params, first.discriminator.params) > 0
+    stats = second.discriminator.batch_stats
+    assert small.largest_difference(stats, first.discriminator.batch_stats) > 0
+
+
+def test_the_adversarial_loss_moves_the_generator():
+    plain = _stepped(1)[2]
+    config = small.config(1, adversarial__weight=0.5)
+    step = small.jit_train_step(config)
+    judged, _ = step(small.state(config), small.batch(), KEY)
+    one, other = (select(state.params, "vqvae/generator") for state in (plain, judged))
+    assert small.largest_difference(one, other) > 0
+
+
+def test_the_average_lags_behind_the_parameters():
+    config, before, after, _ = _stepped(1)
+    decay = min(config["ema"], 1 / 10)  # the warm-up's decay at step 0
+    for path, average in after.ema.items():
+        start, now = (select(state.params, "")[path] for state in (before, after))
+        np.testing.assert_allclose(average, decay * start + (1 - decay) * now, atol=1e-7)
+
+
+def test_rates_and_codebook_shares_depend_on_the_slot_alone():
+    from glc_jax.training.stages import draw_samples
+
+    config = small.config(1, codebook__quantised_share=0.25)
+    slots = np.arange(8, dtype=np.int32)
+    whole = draw_samples(config, 5, KEY, slots)
+    part = draw_samples(config, 5, KEY, slots[3:5])
+    assert whole.rate.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert whole.quantised.sum() == 2
+    assert part.rate.tolist() == [3, 0]
+    assert (jax.random.key_data(part.keys) == jax.random.key_data(whole.keys)[3:5]).all()
+    assert not draw_samples({**config, "codebook": {**config["codebook"], "kmeans_step": 9}}, 5,
+                            KEY, slots).quantised.any()  # fmt: skip
+
+
+def test_a_lower_bound_lets_the_gradient_back_above_it():
+    from glc_jax.training.stages import lower_bound
+
+    x = np.float32([0.05, 0.05, 0.5])
+    cotangent = np.float32([1.0, -1.0, 1.0])  # descent moves x by minus this
+    value, pull = jax.vjp(lambda x: lower_bound(x, 0.1), x)
+    np.testing.assert_allclose(value, [0.1, 0.1, 0.5])
+    np.testing.assert_allclose(pull(cotangent)[0], [0.0, -1.0, 1.0])
+
+
+def test_multiscale_l1_ignores_detail_and_sees_colour():
+    checker = np.indices((16, 16)).sum(0) % 2 * 2.0 - 1
+    detail = np.broadcast_to(checker[None, :, :, None], (1, 16, 16, 3)).astype(np.float32)
+    flat = np.zeros_like(detail)
+    assert float(multiscale_l1(detail, flat)[0]) == 0
+    assert float(multiscale_l1(flat + 0.25, flat)[0]) == pytest.approx(0.25)
