@@ -22,7 +22,6 @@ import numpy as np
 from flax.errors import FlaxError
 
 from glc_jax import bitstream, images, weights
-from glc_jax.entropy import tables
 from glc_jax.entropy.distributions import gaussian_bits
 from glc_jax.entropy.exact import EntropyNetworks
 from glc_jax.entropy.integer import x64
@@ -225,7 +224,7 @@ class Codec:
     def _coder(self) -> SymbolCoder:
         prior = self._weights.tree.get("z_prior", {}).get("frequencies")
         size = self.config["model"]["hyper_codebook_size"]
-        return SymbolCoder(tables.gaussian(), z_size=size, z_prior=prior)
+        return SymbolCoder(self._networks.tables, z_size=size, z_prior=prior)
 
     def _code_latent(self, latent: jax.Array, shape: tuple[int, ...], rate: float) -> bytes:
         """The file of a picture [height, width, 3] whose latent is given."""
