@@ -1,0 +1,173 @@
+"""Whole runs: stopping and resuming, what is kept, and what ends a run."""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from glc_jax import weights
+from glc_jax.training import checkpoints, setup
+from glc_jax.training.loop import stop_requests, train
+from glc_jax.training.watch import Diverged, check_finite
+from tests.conftest import REPOSITORY
+from tests.training import small
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> dict:
+    """Stage I with everything that could break an exact resume: k-means, revival, the critic."""
+    place = tmp_path_factory.mktemp("data")
+    config = small.config(
+        1,
+        adversarial__weight=0.5,
+        adversarial__start=2,
+        codebook__dead_below=0.9,
+        data__folder=str(small.folder(place / "pictures")),
+        eval__folder=str(small.folder(place / "held_out", 3)),
+        eval__every=4,
+        eval__batch=2,
+        optimizer__tail_steps=3,
+    )
+    return {**config, "init_from": small.weights_file(place / "start.safetensors", config)}
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory) -> tuple:
+    """A run of all 8 steps without a stop: (folder, last state)."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train(config, workdir)
+
+
+def same(one, other) -> bool:
+    """Whether two states agree in every bit."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [1, 4, 7])
+def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path, stop, monkeypatch):
+    from contextlib import contextmanager
+
+    @contextmanager
+    def stop_at(step: int):
+        yield lambda current: current == step
+
+    with monkeypatch.context() as patch:
+        patch.setattr("glc_jax.training.loop.stop_requests", lambda: stop_at(stop))
+        stopped = train(config, tmp_path)
+    assert int(stopped.step) == stop
+    resumed = train(config, tmp_path)
+    assert int(resumed.step) == config["steps"]
+    assert same(resumed.replace(lpips=None), whole[1].replace(lpips=None))
+
+
+@pytest.mark.slow
+def test_an_unfinished_or_damaged_checkpoint_is_passed_over(config, whole, tmp_path, caplog):
+    workdir, last = whole
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "checkpoints"
+    # One that was being written when the machine died, and one whose data are gone.
+    (folder / "9.orbax-checkpoint-tmp" / "state").mkdir(parents=True)
+    shutil.rmtree(folder / "8" / "state" / "d")
+    state = train(config, tmp_path)
+    text = caplog.text
+    assert "not finished" in text
+    assert "9.orbax-checkpoint-tmp" in text
+    assert "Ignored checkpoint 8" in text
+    assert same(state.replace(lpips=None), last.replace(lpips=None))  # from step 4 on, again
+
+
+@pytest.mark.slow
+def test_the_last_and_the_best_checkpoints_stay(config, whole):
+    workdir, _ = whole
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps == [4, 8]
+    events = list((workdir / "tensorboard").glob("events*"))
+    assert events[0].stat().st_size > 5000
+    assert checkpoints.read_config(workdir) == setup.plain(config)
+
+
+@pytest.mark.slow
+def test_the_next_stage_starts_from_the_averages(config, whole, tmp_path):
+    workdir, last = whole
+    following = small.config(2, init_from=str(workdir))
+    params = setup.initial_parameters(following)
+    expected = dict(weights.flatten(last.averaged()))
+    for path, leaf in weights.flatten(params):
+        np.testing.assert_array_equal(leaf, expected[path], err_msg=path)
+
+
+def test_the_best_of_many_checkpoints_outlives_the_last_ones(tmp_path):
+    config = small.config(1)
+    state = small.state(config).replace(lpips=None)
+    kept = checkpoints.Checkpoints(tmp_path, keep=2, best="lpips")
+    for step, lpips in ((1, 0.5), (2, 0.2), (3, 0.4), (4, None), (5, 0.3), (6, None)):
+        measured = None if lpips is None else {"lpips": lpips}
+        kept.save(state.replace(step=np.int32(step)), measured)
+    kept.close()
+    steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps == [2, 5, 6]
+    with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
+        assert manager.latest_step() == 6
+
+
+def test_sigterm_is_noted_and_the_old_handler_comes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_requests() as asked:
+        assert not asked(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert asked(2)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_with_zero(config, tmp_path):
+    command = [
+        *(sys.executable, "scripts/train.py", "--config", "configs/tiny.py:stage1"),
+        *("--workdir", str(tmp_path / "run"), "--config.steps=100000", "--config.log_every=1"),
+        *("--config.data.folder", config["data"]["folder"], "--config.data.crop=64"),
+        *("--config.batch=1", "--config.losses.lpips=0", "--config.codebook.kmeans_step=-1"),
+        "--config.data.scale=(1.0, 2.0)",
+    ]
+    environment = {**os.environ, "XLA_FLAGS": small.XLA_FLAGS, "JAX_PLATFORMS": "cpu"}
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if " step 2/" in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    rest = process.stdout.read()
+    assert process.wait() == 0
+    assert "Asked to stop: saved step" in rest
+    saved = [p.name for p in pathlib.Path(tmp_path / "run" / "checkpoints").iterdir()]
+    assert len(saved) == 1
+    assert int(saved[0]) <= 5
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    check_finite(3, {"l1": 0.5, "loss": 1.0})
+    with pytest.raises(Diverged, match=r"Step 4: lpips is nan \(and loss, gradient_norm\)"):
+        check_finite(4, {"loss": np.nan, "gradient_norm": np.inf, "l1": 0.5, "lpips": float("nan")})
+
+
+@pytest.mark.slow
+def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(config, tmp_path):
+    broken = {**config, "optimizer": {**config["optimizer"], "learning_rate": 1e30}}
+    broken["checkpoint"] = {**config["checkpoint"], "every": 1}
+    with pytest.raises(Diverged, match=r"Step \d+: \w+ is (nan|inf)"):
+        train(broken, tmp_path)
+    steps = [p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
+    for step in steps:
+        values = checkpoints.averaged_parameters(tmp_path, int(step))
+        assert all(np.isfinite(leaf).all() for _, leaf in weights.flatten(values))
