@@ -45,7 +45,7 @@ def parameters(seed: int = 0) -> dict:
     model = glc.build(MODEL)
     image = jnp.zeros((1, MULTIPLE, MULTIPLE, 3))
     params = jax.jit(model.init)(jax.random.key(seed), image, jnp.zeros(1))["params"]
-    params["g_a"]["rate_scale"] = 2 * jnp.geomspace(1, 3, 4)[:, None] * jnp.ones(CHANNELS)
+    params["g_a"]["rate_scale"] = 0.4 * jnp.geomspace(1, 3, 4)[:, None] * jnp.ones(CHANNELS)
     quantizer = params["hyperprior"]["quantizer"]
     quantizer["codebook"] = jax.random.normal(jax.random.key(seed + 1), (32, CHANNELS))
     return jax.tree.map(np.asarray, params)
