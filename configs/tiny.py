@@ -111,11 +111,25 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.eval.batch = 4
     config.eval.pictures = 4  # drawn in TensorBoard
 
+    if config.stage == 1:
+        # Many small crops and no LPIPS yet: its gradients drown those of colour and brightness,
+        # which GroupNorm makes the slowest thing to learn.
+        config.data.crop = 64
+        config.data.scale = (0.25, 0.8)
+        config.losses.lpips = 0.0
+        config.optimizer = optimizer(5e-4)
+        config.codebook.quantised_share = 0.25
     if config.stage == 2:
         config.steps = 10_000
+        config.optimizer = optimizer(8e-4)
+        config.losses.latent = 0.22  # 1 / the variance of stage I's latents
+        config.lambdas = (16.0, 8.0, 5.0, 3.0)
     if config.stage == 3:
         config.steps = 10_000
-        config.optimizer = optimizer(1e-4)
+        config.optimizer = optimizer(2.5e-4)
+        config.losses.lpips = 0.0  # turn it up once the colours are right
+        config.losses.latent = 0.0
+        config.lambdas = (2.5, 1.6, 1.0, 0.6)
         config.codebook.kmeans_step = -1
     return config
 
@@ -128,7 +142,7 @@ def optimizer(learning_rate: float, tail_steps: int = 5000) -> ConfigDict:
             "warmup_steps": 200,
             "tail_steps": tail_steps,
             "b1": 0.9,
-            "b2": 0.95,
+            "b2": 0.98,
             "eps": 1e-8,
             "weight_decay": 0.0,
             "clip_norm": 1.0,

@@ -8,6 +8,7 @@ Every method is called through `model.apply(variables, ..., method="name")`. A p
 replaced by another module with the same faces.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -171,3 +172,10 @@ def downsampling(model: Mapping[str, Any]) -> int:
 def size_multiple(model: Mapping[str, Any]) -> int:
     """Height and width of what the model sees are multiples of this: f times that of z."""
     return downsampling(model) * HYPER_DOWNSAMPLING
+
+
+def initial_side(model: Mapping[str, Any]) -> int:
+    """The side of a square image that `GLC.init` can take: a code predictor fixes it."""
+    if not model["code_predictor"]:
+        return size_multiple(model)
+    return downsampling(model) * math.isqrt(model["code_predictor"]["positions"])

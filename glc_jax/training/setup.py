@@ -92,8 +92,8 @@ def build_model(config: Config) -> glc.GLC:
 
 def abstract_parameters(config: Config) -> Any:
     """The model's parameter tree as shapes."""
-    model, crop = build_model(config), config["data"]["crop"]
-    image = jax.ShapeDtypeStruct((1, crop, crop, 3), jnp.float32)
+    model, side = build_model(config), glc.initial_side(config["model"])
+    image = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     rate = jax.ShapeDtypeStruct((1,), jnp.float32)
     return jax.eval_shape(model.init, jax.random.key(0), image, rate)["params"]
 
@@ -132,9 +132,9 @@ def initial_parameters(config: Config) -> Any:
 
 def random_parameters(config: Config) -> Any:
     """The model's own initialisation, from the config's seed."""
-    model, crop = build_model(config), config["data"]["crop"]
+    model, side = build_model(config), glc.initial_side(config["model"])
     key = jax.random.key(config["seed"])
-    return jax.jit(model.init)(key, jnp.zeros((1, crop, crop, 3)), jnp.zeros((1,)))["params"]
+    return jax.jit(model.init)(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

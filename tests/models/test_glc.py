@@ -17,7 +17,7 @@ def shapes(name: str) -> dict:
     """Abstract parameters of a config: nothing is allocated."""
     config = importlib.import_module(f"configs.{name}").model_config()
     model = glc.build(config)
-    side = glc.downsampling(config) * int(config.code_predictor.positions**0.5)
+    side = glc.initial_side(config)
     image, rate = np.zeros((1, side, side, 3), np.float32), np.zeros(1, np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), image, rate)["params"]
 

@@ -22,7 +22,7 @@ COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
 XLA_FLAGS = "--xla_backend_optimization_level=0"
 
 
-def config(stage: int, **changes: Any) -> dict[str, Any]:
+def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     """The small config of a stage; keys of `changes` are paths such as data__folder."""
     config = tiny.get_config(f"stage{stage}")
     config.model.update(
@@ -47,12 +47,16 @@ def config(stage: int, **changes: Any) -> dict[str, Any]:
         }
     )
     config.data.crop = config.eval.crop = CROP
+    config.data.scale = (0.4, 1.0)
     config.data.cache_gb = 0.1
+    config.losses.update({"lpips": 1.0, "latent": 1.0})
+    config.lambdas = (16.0, 8.0, 4.0, 2.0)
     config.batch = BATCH
     config.steps = 8
     config.optimizer.update({"warmup_steps": 2, "tail_steps": 3, "learning_rate": 1e-3})
     config.adversarial.update({"base_channels": 4, "layers": 1, "optimizer": config.optimizer})
     config.codebook.update({"kmeans_batches": 2, "revive_every": 3, "decay": 0.5})
+    config.codebook.quantised_share = 1.0
     config.log_every = 2
     config.checkpoint.every = 4
     for path, value in changes.items():
