@@ -62,8 +62,9 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise ValueError(f"{rest[1]} is no flag.")
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("Give --config and --workdir.")
+        _CONFIG.value.to_dict()  # where a file that could not be read is reported
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        fail(str(error).strip().splitlines()[0])
+        fail(" ".join(str(error).split()))
     return rest
 
 

@@ -1,0 +1,184 @@
+"""How fast a config's parts run, against what the machine can do, and how much memory they take."""
+
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax import weights
+from glc_jax.models import glc
+from glc_jax.training import setup
+from glc_jax.training.step import make_train_step, to_float
+
+PEAK_SIZE = 2048  # of the square matrices that the machine's peak is measured with
+REPEATS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One compiled program, run a few times.
+
+    seconds: the fastest run, None where it was only compiled. flops: of one run, as XLA counts
+    them. peak_share: flops / seconds over the machine's matrix-multiply peak. memory_bytes: what
+    the program holds at once, arguments and results included, by XLA's own analysis.
+    """
+
+    name: str
+    seconds: float | None
+    images_per_second: float | None
+    megapixels_per_second: float | None
+    flops: float
+    peak_share: float | None
+    memory_bytes: int
+
+
+def matmul_peak(dtype: str, size: int = PEAK_SIZE) -> float:
+    """Floating-point operations a second in the product of two square matrices of `dtype`."""
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a: a @ a).lower(a).compile()
+    return 2 * size**3 / fastest(lambda: product(a))
+
+
+def fastest(run: Callable[[], Any], repeats: int = REPEATS) -> float:
+    """Seconds of the fastest of some runs, after one that does not count."""
+    jax.block_until_ready(run())
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def measure(
+    name: str,
+    function: Callable[..., Any],
+    arguments: tuple,
+    images: tuple[int, int, int],
+    peak: float | None,
+    donate: tuple[int, ...] = (),
+) -> Measured:
+    """Compile `function` for `arguments` and, where `peak` is given, run it.
+
+    arguments: arrays, or shapes where it is only compiled. images: (count, height, width) of the
+    pictures that one run handles. donate: the arguments whose memory the results may take.
+    """
+    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    memory = compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
+    held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
+    costs = compiled.cost_analysis()
+    flops = float((costs[0] if isinstance(costs, list) else costs)["flops"])
+    if peak is None:
+        return Measured(name, None, None, None, flops, None, held)
+    seconds = fastest(lambda: compiled(*arguments))
+    count, height, width = images
+    return Measured(
+        name,
+        seconds,
+        count / seconds,
+        count * height * width / 1e6 / seconds,
+        flops,
+        flops / seconds / peak,
+        held,
+    )
+
+
+def random_values(shapes: Any, seed: int = 0) -> Any:
+    """Small random arrays of the given shapes: for timing, where values do not matter."""
+    rng = np.random.default_rng(seed)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        return jnp.asarray(rng.normal(0, 0.02, leaf.shape), leaf.dtype)
+
+    return jax.tree.map(draw, shapes)
+
+
+def measure_coding(config: Mapping[str, Any], height: int, width: int, peak: float | None) -> list:
+    """The float networks of encoding (E, g_a, h_a) and decoding (h_s to G) of one picture.
+
+    Files are coded with the exact integer networks instead of h_s and the context model, and
+    with a range coder; `glc compress` and `decompress` print the seconds that all of it takes.
+    """
+    multiple = glc.size_multiple(config["model"])
+    height, width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
+    model = setup.build_model(config)
+    params = _coding_parameters(config)
+    image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)
+    rate = jax.ShapeDtypeStruct((1,), jnp.float32)
+
+    def encode(params: Any, image: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+        variables = {"params": params}
+        latent = model.apply(variables, to_float(image), method="encode")
+        y = model.apply(variables, latent, rate, method="analysis")
+        z = model.apply(variables, y, method="hyper_analysis")
+        return y, model.apply(variables, z, method="quantize_z").indices
+
+    def decode(params: Any, indices: jax.Array, y: jax.Array, rate: jax.Array) -> jax.Array:
+        variables = {"params": params}
+        z_hat = model.apply(variables, indices, method="embed_z")
+        prior = model.apply(variables, z_hat, method="prior_params")
+        coded = model.apply(variables, y.astype(jnp.float32), prior, method="code_y")
+        latent = model.apply(variables, coded.y_hat, rate, method="synthesis")
+        return model.apply(variables, latent, method="generate")
+
+    y, indices = jax.eval_shape(encode, params, image, rate)
+    if peak is not None:
+        params, image, rate, y, indices = random_values((params, image, rate, y, indices))
+    images = (1, height, width)
+    return [
+        measure("encode", encode, (params, image, rate), images, peak),
+        measure("decode", decode, (params, indices, y, rate), images, peak),
+    ]
+
+
+def _coding_parameters(config: Mapping[str, Any]) -> Any:
+    """Shapes of the parameters that coding needs."""
+    params = setup.abstract_parameters(config)
+    return {name: part for name, part in params.items() if not name.endswith("code_predictor")}
+
+
+def measure_training(config: Mapping[str, Any], peak: float | None) -> Measured:
+    """A train step of the config's stage, crop, batch, precision and accumulation."""
+    crop, batch = config["data"]["crop"], config["batch"]
+    lpips = setup.load_lpips(config)
+    state = jax.eval_shape(
+        lambda params: setup.initial_state(config, params, lpips),
+        setup.abstract_parameters(config),
+    )
+    pictures = {
+        "image": jax.ShapeDtypeStruct((batch, crop, crop, 3), jnp.uint8),
+        "index": jax.ShapeDtypeStruct((batch,), jnp.int32),
+    }
+    key: Any = jax.eval_shape(lambda: jax.random.key(0))
+    if peak is not None:
+        state, pictures = random_values((state, pictures))
+        state, key = state.replace(lpips=lpips), jax.random.key(0)
+        pictures["index"] = jnp.arange(batch, dtype=jnp.int32)
+    step = make_train_step(setup.build_model(config), config)
+    name, images = f"train stage {config['stage']}", (batch, crop, crop)
+    # A run donates the state; a timed program is called again with the same one.
+    donated = (0,) if peak is None else ()
+    return measure(name, step, (state, pictures, key), images, peak, donated)
+
+
+def parameter_count(config: Mapping[str, Any]) -> int:
+    """Values in the model's parameters."""
+    return sum(leaf.size for _, leaf in weights.flatten(setup.abstract_parameters(config)))
+
+
+def peak_memory() -> int:
+    """The most bytes held so far: of the device where it tells, otherwise of this process."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

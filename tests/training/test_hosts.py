@@ -1,0 +1,105 @@
+"""Two processes train together over gloo, match one process, and survive the loss of one."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+import portpicker
+import pytest
+
+from glc_jax import weights
+from glc_jax.training import checkpoints, setup
+from tests.conftest import REPOSITORY
+from tests.training import small
+
+# Sums over a batch are taken in another order by two hosts; eight steps of 1e-3 carry that on.
+TOLERANCE = 5e-5
+DEADLINE = 600
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory) -> pathlib.Path:
+    place = tmp_path_factory.mktemp("hosts")
+    config = small.config(
+        1,
+        losses__lpips=0.0,
+        optimizer__eps=1e-3,
+        checkpoint__every=3,
+        data__folder=str(small.folder(place / "pictures")),
+        eval__folder=str(small.folder(place / "held_out", 3)),
+        eval__every=6,
+        eval__batch=2,
+    )
+    config["init_from"] = small.weights_file(place / "start.safetensors", config)
+    path = place / "config.json"
+    path.write_text(json.dumps(setup.plain(config)))
+    return path
+
+
+def start(config_file: pathlib.Path, workdir: pathlib.Path, processes: int) -> list:
+    """The processes of one run, just started."""
+    port = portpicker.pick_unused_port()
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": small.XLA_FLAGS}
+    command = [sys.executable, "-m", "tests.training.hosts", str(port), str(processes)]
+    return [
+        subprocess.Popen(
+            [*command, str(process), str(workdir), str(config_file)],
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for process in range(processes)
+    ]
+
+
+def finish(run: list) -> None:
+    """Wait for all processes; each must have reached the last step."""
+    for process in run:
+        output, _ = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, output[-3000:]
+        assert "finished at step 8" in output
+
+
+def averages(workdir: pathlib.Path) -> dict[str, np.ndarray]:
+    return dict(weights.flatten(checkpoints.averaged_parameters(workdir)))
+
+
+@pytest.fixture(scope="module")
+def together(config_file, tmp_path_factory) -> pathlib.Path:
+    """The folder of a run by two processes, not disturbed."""
+    workdir = tmp_path_factory.mktemp("together")
+    finish(start(config_file, workdir, 2))
+    return workdir
+
+
+@pytest.mark.slow
+def test_two_processes_match_one(config_file, together, tmp_path):
+    finish(start(config_file, tmp_path, 1))
+    alone = averages(tmp_path)
+    assert small.largest_difference(averages(together), alone) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_nothing_but_time(config_file, together, tmp_path):
+    run = start(config_file, tmp_path, 2)
+    folder = tmp_path / "checkpoints"
+    deadline = time.monotonic() + DEADLINE
+    while not (folder / "3").is_dir():
+        assert time.monotonic() < deadline, "no checkpoint in time"
+        assert run[0].poll() is None
+        time.sleep(0.02)
+    run[1].kill()
+    # The other cannot go on alone: what jax.distributed does then is to end it, in its own time.
+    run[0].kill()
+    for process in run:
+        process.communicate(timeout=DEADLINE)
+    finish(start(config_file, tmp_path, 2))
+    expected = averages(together)
+    for path, value in averages(tmp_path).items():
+        np.testing.assert_array_equal(value, expected[path], err_msg=path)
