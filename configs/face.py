@@ -1,4 +1,18 @@
-"""GLC for faces: latents of 1/32 size, a codebook of 1024."""
+"""GLC for faces: latents of 1/32 size, a codebook of 1024.
+
+    python scripts/train.py --config configs/face.py:stage1 --workdir runs/face1 \\
+        --config.data.tfds.name=celeb_a_hq/512 --config.eval.folder=HELD_OUT --distributed
+    python scripts/train.py --config configs/face.py:stage2 --workdir runs/face2 \\
+        --config.init_from=runs/face1 --config.data.tfds.name=celeb_a_hq/512 --distributed
+    python scripts/train.py --config configs/face.py:stage3 --workdir runs/face3 \\
+        --config.init_from=runs/face2 --config.data.tfds.name=celeb_a_hq/512 --distributed
+    python scripts/export.py runs/face3 -o face.safetensors
+
+Stage 1 may start from CodeFormer's public VQ-VAE instead, converted by `python -m conversion`:
+--config.init_from=FILE. Hardware: 8 GPUs of 40 GB or more, or a TPU v4-32 slice. Cost, estimated
+and not measured: stage 1 is 2.4 TFLOP an image of 512x512, stage 2 0.3, stage 3 3.6; at 35 % of
+the bfloat16 peak of 8 A100 that is 14 h, 2 h and 15 h. Loss weights and schedule are our choice.
+"""
 
 from ml_collections import ConfigDict
 

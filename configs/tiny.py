@@ -1,7 +1,5 @@
 """The small model that ships in the package: the full model's code path with smaller numbers.
 
-Trained on the CPU of a laptop, on a folder of photographs:
-
     python scripts/train.py --config configs/tiny.py:stage1 --workdir runs/tiny1 \\
         --config.data.folder=PHOTOS --config.eval.folder=HELD_OUT
     python scripts/train.py --config configs/tiny.py:stage2 --workdir runs/tiny2 \\
@@ -9,6 +7,9 @@ Trained on the CPU of a laptop, on a folder of photographs:
     python scripts/train.py --config configs/tiny.py:stage3 --workdir runs/tiny3 \\
         --config.init_from=runs/tiny2 --config.data.folder=PHOTOS
     python scripts/export.py runs/tiny3 -o tiny.safetensors
+
+Hardware: any computer; the data are held in memory, decoded. Cost: a stage 1 step of 8 crops takes
+1.8 s on one core of an AMD EPYC with AVX-512, LPIPS included; a few hours give a usable model.
 """
 
 from ml_collections import ConfigDict

@@ -138,7 +138,7 @@ def training_batches(
         .shuffle(seed=seed)
         .repeat()
         .random_map(crops, seed=seed)
-        .batch(local)[host::hosts]
+        .batch(local, drop_remainder=True)[host::hosts]
         .map_with_index(with_slots)
     )
     return Batches(dataset, skipped, threads)

@@ -45,6 +45,11 @@ def test_resuming_continues_at_the_very_next_example():
         np.testing.assert_array_equal(batch["index"], np.arange(6))
 
 
+def test_a_batch_of_one_works():
+    batches = training_batches(Plain(4), **{**FIELDS, "batch": 1})
+    assert sorted(colours(batches, range(4))) == [0, 1, 2, 3]
+
+
 def test_each_epoch_has_every_picture_once_in_another_order():
     batches = training_batches(Plain(18), **FIELDS)
     first, second = colours(batches, range(3)), colours(batches, range(3, 6))

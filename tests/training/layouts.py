@@ -25,9 +25,9 @@ def main(stage: int) -> None:
     config = small.config(
         stage,
         optimizer__eps=1e-3,
-        accumulate=1,
-        adversarial__weight=0.5 if stage != 2 else 0.0,
+        adversarial__weight=0.5 if stage == 1 else 0.0,
         adversarial__start=1,
+        losses__lpips=0.0 if stage == 3 else 1.0,
     )
     model = setup.build_model(config)
     key = jax.random.key(3)
