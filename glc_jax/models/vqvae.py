@@ -29,7 +29,13 @@ conv3x3 = functools.partial(layers.conv3x3, init=PATH_INIT)
 
 def group_norm(groups: int, dtype: Any, name: str) -> nn.GroupNorm:
     """GroupNorm whose statistics run over the whole image, with scale and bias."""
-    return nn.GroupNorm(num_groups=groups, epsilon=NORM_EPSILON, dtype=dtype, name=name)
+    return nn.GroupNorm(
+        num_groups=groups,
+        epsilon=NORM_EPSILON,
+        use_fast_variance=False,
+        dtype=dtype,
+        name=name,
+    )
 
 
 class ResidualBlock(nn.Module):
@@ -77,8 +83,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
-        return conv3x3(x.shape[-1], self.dtype, "conv")(x)
+        return layers.DoubledConv3x3(PATH_INIT, self.dtype, name="conv")(x)
 
 
 def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:

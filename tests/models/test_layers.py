@@ -57,3 +57,14 @@ def test_residual_upsample_doubles_the_size(x):
     module = layers.ResidualUpsample(8)
     variables = module.init(jax.random.key(1), x)
     assert module.apply(variables, x).shape == (2, 12, 10, 8)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 8), (1, 1, 1, 8), (1, 5, 3, 8)])
+def test_doubled_convolution_equals_doubling_then_convolution(shape):
+    x = jax.random.normal(jax.random.key(3), shape)
+    kernel = jax.random.normal(jax.random.key(4), (3, 3, 8, 16))
+    doubled = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+    expected = jax.lax.conv_general_dilated(
+        doubled, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    np.testing.assert_allclose(layers.doubled_conv3x3(x, kernel), expected, atol=1e-4)

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -103,3 +104,24 @@ def test_a_killed_process_costs_nothing_but_time(config_file, together, tmp_path
     expected = averages(together)
     for path, value in averages(tmp_path).items():
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_saves_and_ends_both(config_file, tmp_path):
+    endless = {**json.loads(config_file.read_text()), "steps": 10**6}
+    endless_file = tmp_path / "config.json"
+    endless_file.write_text(json.dumps(endless))
+    run = start(endless_file, tmp_path / "run", 2)
+    folder = tmp_path / "run" / "checkpoints"
+    deadline = time.monotonic() + DEADLINE
+    while not (folder / "3").is_dir():
+        assert time.monotonic() < deadline, "no checkpoint in time"
+        time.sleep(0.02)
+    run[1].send_signal(signal.SIGTERM)
+    stopped = []
+    for process in run:
+        output, _ = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 0, output[-3000:]
+        stopped.append(output.split("finished at step ")[1].split()[0])
+    assert stopped[0] == stopped[1]
+    assert (folder / stopped[0]).is_dir()
