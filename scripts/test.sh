@@ -27,4 +27,5 @@ if [[ "${1:-}" == "--quick" ]]; then
     shift
     selection=(-m "not slow")
 fi
-exec python -m pytest "${selection[@]}" "$@"
+# A file is one process's: its tests share what its fixtures compute.
+exec python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "${selection[@]}" "$@"
