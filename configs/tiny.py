@@ -92,6 +92,9 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.codebook.decay = 0.99
     config.codebook.dead_below = 0.03  # of an even share
     config.codebook.revive_every = 100
+    if config.stage > 1:  # a crop has few values of z, so their use shows only over many steps
+        config.codebook.decay = 0.998
+        config.codebook.revive_every = 1000
 
     config.adversarial = ConfigDict()
     config.adversarial.weight = 0.0  # 0: no discriminator at all

@@ -62,6 +62,11 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise ValueError(f"{rest[1]} is no flag.")
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("Give --config and --workdir.")
+        if "://" in _WORKDIR.value:
+            raise ValueError(
+                f"{_WORKDIR.value} is an address; --workdir is a folder that every host sees, such "
+                "as one on NFS or a mounted bucket."
+            )
         _CONFIG.value.to_dict()  # where a file that could not be read is reported
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         fail(" ".join(str(error).split()))

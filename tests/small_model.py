@@ -1,5 +1,6 @@
 """A model of a few thousand parameters, untrained, for tests that need real weights files."""
 
+import functools
 import os
 
 import jax
@@ -29,6 +30,7 @@ MODEL = {
     "code_predictor": None,
 }
 MULTIPLE = glc.size_multiple(MODEL)
+INITIAL_SIDE = glc.initial_side(MODEL)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -40,26 +42,60 @@ def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.clip(127 + 50 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
 
 
+def random_parameters(shapes: dict, seed: int = 0) -> dict:
+    """Random parameters of a fitting scale, without compiling the model's own initialisation.
+
+    shapes: the tree as jax.ShapeDtypeStructs.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        name = path.split("/")[-1]
+        if name in ("scale", "rate_scale"):
+            return np.ones(leaf.shape, np.float32)
+        if name == "bias":
+            # The scales among the prior's outputs start at 1, as in the model's initialisation.
+            last = path.startswith(
+                ("hyperprior/fusion/block_1/ffn/conv_out", "context/prior_2/ffn")
+            )
+            return np.full(leaf.shape, float(last), np.float32)
+        fan_in = 4 * np.prod(leaf.shape[:-1]) if name == "kernel" else 1
+        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
+
+    return weights.unflatten({path: draw(path, leaf) for path, leaf in weights.flatten(shapes)})
+
+
 def parameters(seed: int = 0) -> dict:
     """Parameters drawn so that y spans several quantisation steps and its bits are not trivial."""
-    model = glc.build(MODEL)
-    image = jnp.zeros((1, MULTIPLE, MULTIPLE, 3))
-    params = jax.jit(model.init)(jax.random.key(seed), image, jnp.zeros(1))["params"]
-    params["g_a"]["rate_scale"] = 0.4 * jnp.geomspace(1, 3, 4)[:, None] * jnp.ones(CHANNELS)
-    quantizer = params["hyperprior"]["quantizer"]
-    quantizer["codebook"] = jax.random.normal(jax.random.key(seed + 1), (32, CHANNELS))
-    return jax.tree.map(np.asarray, params)
+    image = jax.ShapeDtypeStruct((1, INITIAL_SIDE, INITIAL_SIDE, 3), jnp.float32)
+    rate = jax.ShapeDtypeStruct((1,), jnp.float32)
+    shapes = jax.eval_shape(glc.build(MODEL).init, jax.random.key(seed), image, rate)["params"]
+    params = random_parameters(shapes, seed)
+    params["g_a"]["rate_scale"] = np.float32(
+        0.4 * np.geomspace(1, 3, 4)[:, None] * np.ones(CHANNELS)
+    )
+    return params
+
+
+@functools.cache
+def tree(seed: int = 0) -> dict:
+    """What a weights file of the small model holds, integer entropy networks included."""
+    model, params = glc.build(MODEL), parameters(seed)
+
+    @jax.jit
+    def calibration_values(params, images):
+        variables = {"params": params}
+        latents = model.apply(variables, images / np.float32(127.5) - 1, method="encode")
+        y = model.apply(variables, latents, jnp.arange(4.0), method="analysis")
+        z = model.apply(variables, y, method="hyper_analysis")
+        return model.apply(variables, z, method="quantize_z").indices, y
+
+    images = np.stack([picture(2 * MULTIPLE, 2 * MULTIPLE, s) for s in range(4)])
+    indices, y = calibration_values(params, images)
+    exact = calibrate.quantise(params, [(np.asarray(indices), np.asarray(y))])
+    return {"params": params, "exact": exact}
 
 
 def write_weights(path: str | os.PathLike, seed: int = 0) -> weights.Description:
-    """A weights file of the small model, integer entropy networks included."""
-    model, params = glc.build(MODEL), parameters(seed)
-    variables = {"params": params}
-    images = np.stack([picture(2 * MULTIPLE, 2 * MULTIPLE, s) for s in range(4)])
-    latents = model.apply(variables, images / np.float32(127.5) - 1, method="encode")
-    y = model.apply(variables, latents, jnp.arange(4.0), method="analysis")
-    z = model.apply(variables, y, method="hyper_analysis")
-    indices = model.apply(variables, z, method="quantize_z").indices
-    calibration = [(np.asarray(indices), np.asarray(y))]
-    tree = {"params": params, "exact": calibrate.quantise(params, calibration)}
-    return weights.save(path, tree, {"name": f"small-{seed}", "model": MODEL})
+    """Writes `tree` as a weights file."""
+    return weights.save(path, tree(seed), {"name": f"small-{seed}", "model": MODEL})

@@ -10,7 +10,8 @@ def code_share(indices: jax.Array, size: int) -> jax.Array:
 
 
 def perplexity(share: jax.Array) -> jax.Array:
-    """exp of the entropy of shares [K]: the number of codes in effective use."""
+    """exp of the entropy of shares [K], of any sum: the number of codes in effective use."""
+    share = share / jnp.sum(share)
     return jnp.exp(-jnp.sum(share * jnp.log(share + 1e-10)))
 
 

@@ -99,6 +99,7 @@ def test_the_result_compresses(converted):
     assert codec.decompress(data).shape == image.shape
 
 
+@pytest.mark.slow
 def test_without_named_pictures_there_are_synthetic_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SYNTHETIC_PICTURES", 1)
     out = tmp_path / "out.safetensors"

@@ -54,7 +54,7 @@ def test_gradient_is_that_of_finite_differences():
     np.testing.assert_allclose(jax.grad(loss)(0.0), expected, rtol=0.05)
 
 
-@pytest.mark.parametrize("net", GIVEN)
+@pytest.mark.parametrize("net", ["alex", pytest.param("vgg", marks=pytest.mark.slow)])
 def test_gradient_is_finite_on_flat_images(net):
     """Flat areas give feature vectors of zeros, whose length has no derivative."""
     params = lpips_weights.load(net)

@@ -65,6 +65,7 @@ def test_too_small_for_five_scales():
         ms_ssim(x, x)
 
 
+@pytest.mark.slow
 def test_dists_has_a_gradient():
     x, y = jax.random.uniform(jax.random.key(0), (2, 1, 32, 32, 3))
     gradient = jax.jit(jax.grad(lambda x: dists.dists(dists.load(), x, y).sum()))(x)

@@ -13,7 +13,7 @@ from glc_jax import weights
 from glc_jax.training import setup
 from glc_jax.training.state import TrainState
 from glc_jax.training.step import make_train_step
-from tests.small_model import picture
+from tests.small_model import picture, random_parameters
 
 CROP, BATCH = 32, 8
 
@@ -75,24 +75,8 @@ def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
 
 
 def parameters(config: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Random parameters of a fitting scale, without compiling the model's own initialisation."""
-    rng = np.random.default_rng(seed)
-
-    def draw(path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        name = path.split("/")[-1]
-        if name in ("scale", "rate_scale"):
-            return np.ones(leaf.shape, np.float32)
-        if name == "bias":
-            # The scales among the prior's outputs start at 1, as in the model's initialisation.
-            last = path.startswith(
-                ("hyperprior/fusion/block_1/ffn/conv_out", "context/prior_2/ffn")
-            )
-            return np.full(leaf.shape, float(last), np.float32)
-        fan_in = 4 * np.prod(leaf.shape[:-1]) if name == "kernel" else 1
-        return rng.normal(0, fan_in**-0.5, leaf.shape).astype(np.float32)
-
-    leaves = dict(weights.flatten(setup.abstract_parameters(config)))
-    return weights.unflatten({path: draw(path, leaf) for path, leaf in sorted(leaves.items())})
+    """Random parameters of a fitting scale."""
+    return random_parameters(setup.abstract_parameters(config), seed)
 
 
 def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:

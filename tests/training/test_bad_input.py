@@ -124,12 +124,16 @@ def test_configs_that_contradict_themselves(tmp_path, pictures, stage, changes, 
         (["--config", "configs/none.py:stage1"], "none.py"),
         (["--no_such_flag"], "no_such_flag"),
         ([], "--config and --workdir"),
+        (["--config", "configs/tiny.py:stage1", "--workdir", "gs://bucket/run"], "an address"),
     ],
 )
 def test_the_script_prints_one_sentence_and_exits_with_2(tmp_path, arguments, expected):
     done = subprocess.run(
-        [sys.executable, "scripts/train.py", *arguments]
-        + (["--workdir", str(tmp_path)] if arguments else []),
+        [
+            *(sys.executable, "scripts/train.py"),
+            *(["--workdir", str(tmp_path)] if arguments else []),
+            *arguments,
+        ],
         cwd=REPOSITORY,
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
         capture_output=True,

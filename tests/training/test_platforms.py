@@ -42,7 +42,7 @@ def shapes_of(config: dict) -> tuple:
     return state, batch
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_train_step_exports(size, stage):
     config = config_of(size, stage)

@@ -12,7 +12,7 @@ from tests.training import small
 
 KEY = jax.random.key(7)
 
-STAGES = [1, 2, pytest.param(3, marks=pytest.mark.slow)]
+STAGES = [1, *(pytest.param(stage, marks=pytest.mark.slow) for stage in (2, 3))]
 
 
 @functools.cache
@@ -65,6 +65,7 @@ def test_accumulated_parts_give_the_state_of_the_whole_batch(stage):
         assert float(part_metrics[name]) == pytest.approx(float(value), rel=1e-4, abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_the_discriminator_waits_for_its_start():
     config = small.config(1, adversarial__weight=0.5, adversarial__start=1)
     step = small.jit_train_step(config)
@@ -80,6 +81,7 @@ def test_the_discriminator_waits_for_its_start():
     assert small.largest_difference(stats, first.discriminator.batch_stats) > 0
 
 
+@pytest.mark.slow
 def test_the_adversarial_loss_moves_the_generator():
     plain = _stepped(1)[2]
     config = small.config(1, adversarial__weight=0.5)
