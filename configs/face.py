@@ -57,6 +57,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.model = model_config()
     config.seed = 0
     config.init_from = ""  # a run's folder or a weights file
+    config.linear_start_batches = 0  # without init_from: see training/linear_start.py
 
     config.data = ConfigDict()
     config.data.folder = ""

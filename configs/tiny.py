@@ -52,6 +52,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.model = model_config()
     config.seed = 0
     config.init_from = ""  # a run's folder or a weights file
+    config.linear_start_batches = 0  # without init_from: see training/linear_start.py
 
     config.data = ConfigDict()
     config.data.folder = ""
@@ -116,12 +117,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.eval.pictures = 4  # drawn in TensorBoard
 
     if config.stage == 1:
-        # Many small crops and no LPIPS yet: its gradients drown those of colour and brightness,
-        # which GroupNorm makes the slowest thing to learn.
+        config.linear_start_batches = 64
         config.data.crop = 64
-        config.data.scale = (0.25, 0.8)
-        config.losses.lpips = 0.0
-        config.optimizer = optimizer(5e-4)
+        config.data.scale = (0.3, 0.9)
+        config.losses.lpips = 0.3
+        config.optimizer = optimizer(4e-4)
         config.codebook.quantised_share = 0.25
     if config.stage == 2:
         config.steps = 10_000

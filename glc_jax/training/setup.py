@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from glc_jax import weights
 from glc_jax.data.pipeline import Batches, training_batches
@@ -15,7 +16,7 @@ from glc_jax.data.sources import CachedSource, FolderSource, Source, TFDSSource
 from glc_jax.errors import ConfigError
 from glc_jax.metrics import lpips_weights
 from glc_jax.models import glc
-from glc_jax.training import checkpoints
+from glc_jax.training import checkpoints, linear_start
 from glc_jax.training.optimiser import optimiser
 from glc_jax.training.parameters import select
 from glc_jax.training.stages import QUANTIZERS, STAGES, codebooks
@@ -59,6 +60,8 @@ def check_config(config: Config) -> None:
                 f"There is no quantizer {config['quantizer']!r}: {', '.join(QUANTIZERS)}."
             )
         _check_code_prediction(config)
+    if config["linear_start_batches"] and not config["init_from"]:
+        linear_start.check(config["model"])
     if config["adversarial"]["weight"] and config["stage"] == 2:
         raise ConfigError("Stage 2 has no picture to show a discriminator: adversarial.weight=0.")
     if config["dtype"] not in ("float32", "bfloat16"):
@@ -99,14 +102,22 @@ def abstract_parameters(config: Config) -> Any:
 
 
 def initial_parameters(config: Config) -> Any:
-    """Parameters from `init_from`, or random ones from the seed.
+    """Parameters from `init_from`, or random ones from the seed, with the linear start if asked.
 
     `init_from` is another run's folder, of which the averaged parameters are taken, or a weights
     file; parts that it does not have get random values. Raises `ConfigError` where its model is
     another.
     """
     if not config["init_from"]:
-        return random_parameters(config)
+        params = random_parameters(config)
+        if config["linear_start_batches"]:
+            batches = open_batches(config, whole=True)
+            drawn = [batches[i]["image"] for i in range(config["linear_start_batches"])]
+            vqvae = linear_start.linear_start(
+                config["model"], params["vqvae"], np.concatenate(drawn), config["seed"]
+            )
+            params = {**params, "vqvae": jax.tree.map(jnp.asarray, vqvae)}
+        return params
     source = pathlib.Path(config["init_from"])
     if source.is_dir():
         other = checkpoints.read_config(source)
@@ -167,8 +178,8 @@ def open_source(fields: Mapping[str, Any]) -> Source:
     return source
 
 
-def open_batches(config: Config) -> Batches:
-    """This host's training batches."""
+def open_batches(config: Config, whole: bool = False) -> Batches:
+    """This host's training batches; with `whole` its part is all of them."""
     data = config["data"]
     source = open_source(data)
     if data["cache_gb"]:
@@ -181,8 +192,8 @@ def open_batches(config: Config) -> Batches:
         flip=data["flip"],
         seed=config["seed"],
         threads=data["threads"],
-        host=jax.process_index(),
-        hosts=jax.process_count(),
+        host=0 if whole else jax.process_index(),
+        hosts=1 if whole else jax.process_count(),
     )
 
 

@@ -57,6 +57,7 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     config.adversarial.update({"base_channels": 4, "layers": 1, "optimizer": config.optimizer})
     config.codebook.update({"kmeans_batches": 2, "revive_every": 3, "decay": 0.5})
     config.codebook.quantised_share = 1.0
+    config.linear_start_batches = 0
     config.log_every = 2
     config.checkpoint.every = 4
     for path, value in changes.items():
