@@ -126,14 +126,15 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     if config.stage == 2:
         config.steps = 10_000
         config.optimizer = optimizer(8e-4)
-        config.losses.latent = 0.22  # 1 / the variance of stage I's latents
-        config.lambdas = (16.0, 8.0, 5.0, 3.0)
+        config.lambdas = (16.0, 8.0, 4.0, 2.0)
+        config.codebook.kmeans_step = 30  # once z has left its initialisation
     if config.stage == 3:
         config.steps = 10_000
-        config.optimizer = optimizer(2.5e-4)
-        config.losses.lpips = 0.0  # turn it up once the colours are right
+        config.optimizer = optimizer(4e-4)
+        config.batch = 4
+        config.losses.lpips = 0.5  # 1.0, with lambdas (7, 4.2, 2.4, 1.3), for the last part
         config.losses.latent = 0.0
-        config.lambdas = (2.5, 1.6, 1.0, 0.6)
+        config.lambdas = (3.0, 2.0, 1.3, 0.8)
         config.codebook.kmeans_step = -1
     return config
 

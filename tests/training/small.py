@@ -58,6 +58,8 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     config.codebook.update({"kmeans_batches": 2, "revive_every": 3, "decay": 0.5})
     config.codebook.quantised_share = 1.0
     config.linear_start_batches = 0
+    if stage == 2:
+        config.codebook.kmeans_step = 0
     config.log_every = 2
     config.checkpoint.every = 4
     for path, value in changes.items():
