@@ -11,7 +11,6 @@ The chains pass GroupNorm and swish only at their ends. There each component c t
 that the norm divides every picture by nearly the same number.
 """
 
-import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -46,7 +45,7 @@ def linear_start(
     """
     check(config)
     fields, latent = config["vqvae"], config["latent_channels"]
-    params = copy.deepcopy({part: _writable(params[part]) for part in params})
+    params = _writable(params)
     encoder, generator = params["encoder"], params["generator"]
     rng = np.random.default_rng(seed)
     for part in (encoder, generator):
@@ -69,6 +68,10 @@ def check(config: Mapping[str, Any]) -> None:
         raise ConfigError("A linear start needs model.vqvae.norm_groups=1.")
     widths = [fields["base_channels"] * m for m in fields["multipliers"]]
     latent = config["latent_channels"]
+    if widths[-1] == widths[-2]:
+        raise ConfigError("A linear start needs more channels in the last level than before it.")
+    if widths[0] == widths[1]:
+        raise ConfigError("A linear start needs fewer channels in the first level than after it.")
     if widths[-1] < 2 * latent + 2 or widths[0] < 8:
         raise ConfigError(
             f"A linear start needs at least {2 * latent + 2} channels in the last level, twice "
@@ -103,8 +106,6 @@ def _write_latent(
     """
     last = max(int(name.split("_")[1]) for name in encoder if name.startswith("level_"))
     block = encoder[f"level_{last}_block_0"]
-    if "shortcut" not in block:
-        raise ConfigError("A linear start needs more channels in the last level than before it.")
     basis, energy = _principal(components)
     basis, energy = basis[:, :latent], energy[:latent]
     scale = energy.mean() ** -0.5
@@ -151,8 +152,6 @@ def _write_generator(
             _pass_through(generator[f"level_{level}_block_0"], count)
 
     block = generator["level_0_block_0"]
-    if "shortcut" not in block:
-        raise ConfigError("A linear start needs fewer channels in the first level than after it.")
     kernel, bias = block["shortcut"]["kernel"], block["shortcut"]["bias"]
     kernel[:] = 0.1 * REMAINDER**2 * rng.normal(size=kernel.shape)
     kernel[range(3), range(3)], kernel[range(3), range(3, 6)] = 1, -1
