@@ -2,12 +2,15 @@
 
     python scripts/benchmark.py configs/tiny.py:stage1
     python scripts/benchmark.py configs/natural.py:stage3 --only train --batch 8 --compile-only
+    python scripts/benchmark.py configs/natural.py:stage3 --topology v5e:2x2 --batch 16 --remat
     python scripts/benchmark.py --files PHOTO... --rates 0 1 2 3
 
 The second command allocates nothing: it prints what the compiled step would hold in memory. The
-third writes and reads real .glc files with a packaged model or --weights: what their bytes are
-beside the float model's estimate, and what share of the time entropy coding takes. The results
-are printed as a table and, with --json, written to a file.
+third does the same for TPUs that are not at hand (`pip install libtpu`), over the mesh of a run;
+the compiler refuses a step that does not fit. The fourth writes and reads real .glc files with a
+packaged model or --weights: what their bytes are beside the float model's estimate, and what share
+of the time entropy coding takes. The results are printed as a table and, with --json, written to a
+file.
 """
 
 import argparse
@@ -33,6 +36,9 @@ def main() -> int:
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], help="(default: the config's)")
     parser.add_argument("--remat", action="store_true", help="as config.remat=True")
     parser.add_argument("--compile-only", action="store_true", help="memory and operations only")
+    parser.add_argument(
+        "--topology", metavar="NAME", help="compile the train step for these TPUs, such as v5e:2x2"
+    )
     parser.add_argument("--json", type=pathlib.Path, help="file to write")
     arguments = parser.parse_args()
     if bool(arguments.config) == bool(arguments.files):
@@ -52,13 +58,15 @@ def main() -> int:
                 config[name] = getattr(arguments, name)
         config["remat"] |= arguments.remat
         setup.check_config(config)
-        peak = None if arguments.compile_only else benchmark.matmul_peak(config["dtype"])
+        devices = benchmark.topology(arguments.topology) if arguments.topology else None
+        compile_only = arguments.compile_only or devices is not None
+        peak = None if compile_only else benchmark.matmul_peak(config["dtype"])
         results = []
-        if arguments.only != "train":
+        if arguments.only != "train" and devices is None:
             width, height = (int(side) for side in arguments.size.split("x"))
             results += benchmark.measure_coding(config, height, width, peak)
         if arguments.only != "coding":
-            results.append(benchmark.measure_training(config, peak))
+            results.append(benchmark.measure_training(config, peak, devices))
     except (GLCError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -69,7 +77,8 @@ def main() -> int:
         "accumulate": config["accumulate"],
         "dtype": config["dtype"],
         "remat": config["remat"],
-        "device": jax.devices()[0].device_kind,
+        "device": (devices or jax.devices())[0].device_kind,
+        "devices": len(devices) if devices else 1,
         "machine": platform.machine(),
         "jax": jax.__version__,
         "parameters": benchmark.parameter_count(config),

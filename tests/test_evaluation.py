@@ -43,6 +43,16 @@ class FakeCodec:
         return types.SimpleNamespace(bits_y=7.5 * len(self.compress(image, rate)), bits_z=14.0)
 
 
+class OneColour(FakeCodec):
+    """Five bytes for a picture of at most 255 x 255."""
+
+    def compress(self, image, rate):
+        return bytes([*image.shape[:2], *image.mean((0, 1)).astype(np.uint8)])
+
+    def decompress(self, data):
+        return np.full((*data[:2], 3), list(data[2:]), np.uint8)
+
+
 def picture(height, width, seed=0):
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8))
@@ -61,6 +71,22 @@ def folder(tmp_path):
 def run(folder, output, codec=None, **settings):
     settings = {"rates": (0, 1.5), "metrics": ("psnr",), **settings}
     return evaluation.run(datasets.load(folder), codec or FakeCodec(), output, **settings)
+
+
+def test_a_file_that_stands_at_several_rates_is_measured_once(folder, tmp_path, monkeypatch):
+    measured, measure = [], quality.PairMeter.measure
+
+    def counted(meter, original, shown):
+        measured.append((original.tobytes(), shown.tobytes()))
+        return measure(meter, original, shown)
+
+    monkeypatch.setattr(quality.PairMeter, "measure", counted)
+    found = run(folder, tmp_path, OneColour(), rates=(0, 1, 2), against=["webp"])
+    smallest = [item for item in found["items"] if item["method"] == "webp"]
+    assert [item["at_limit"] for item in smallest] == [True] * 6
+    assert all(item["psnr"] is not None for item in smallest)
+    assert len({item["psnr"] for item in smallest}) == 2  # of the two pictures
+    assert len(measured) == len(set(measured))
 
 
 def test_numbers_are_those_of_the_files(folder, tmp_path):
@@ -225,13 +251,6 @@ def test_encoders_come_as_near_as_their_qualities_allow(name):
 
 
 def test_encoder_that_cannot_be_small_enough_is_a_note(folder, tmp_path):
-    class OneColour(FakeCodec):
-        def compress(self, image, rate):
-            return bytes([*image.shape[:2], *image.mean((0, 1)).astype(np.uint8)])
-
-        def decompress(self, data):
-            return np.full((*data[:2], 3), list(data[2:]), np.uint8)
-
     notes = run(folder, tmp_path, OneColour(), rates=(0,), against=["webp"])["notes"]
     assert any("WebP cannot make files as small as GLC fake's for 2 of 2" in n for n in notes)
     notes = run(folder, tmp_path, rates=(3,), against=["webp"])["notes"]

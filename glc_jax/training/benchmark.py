@@ -10,10 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import topologies
 
 from glc_jax import weights
+from glc_jax.errors import InputError
 from glc_jax.models import glc
-from glc_jax.training import setup
+from glc_jax.training import setup, sharding
 from glc_jax.training.step import make_train_step, to_float
 
 PEAK_SIZE = 2048  # of the square matrices that the machine's peak is measured with
@@ -24,9 +26,10 @@ REPEATS = 5
 class Measured:
     """One compiled program, run a few times.
 
-    seconds: the fastest run, None where it was only compiled. flops: of one run, as XLA counts
-    them. peak_share: flops / seconds over the machine's matrix-multiply peak. memory_bytes: what
-    the program holds at once, arguments and results included, by XLA's own analysis.
+    seconds: the fastest run, None where it was only compiled. flops: of one run on each device, as
+    XLA counts them. peak_share: flops / seconds over the machine's matrix-multiply peak.
+    memory_bytes: what the program holds at once on each device, arguments and results included,
+    by XLA's own analysis.
     """
 
     name: str
@@ -58,18 +61,17 @@ def fastest(run: Callable[[], Any], repeats: int = REPEATS) -> float:
 
 def measure(
     name: str,
-    function: Callable[..., Any],
+    jitted: Any,
     arguments: tuple,
     images: tuple[int, int, int],
     peak: float | None,
-    donate: tuple[int, ...] = (),
 ) -> Measured:
-    """Compile `function` for `arguments` and, where `peak` is given, run it.
+    """Compile what `jax.jit` gave for `arguments` and, where `peak` is given, run it.
 
     arguments: arrays, or shapes where it is only compiled. images: (count, height, width) of the
-    pictures that one run handles. donate: the arguments whose memory the results may take.
+    pictures that one run handles.
     """
-    compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+    compiled = jitted.lower(*arguments).compile()
     memory = compiled.memory_analysis()
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes
     held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
@@ -135,8 +137,8 @@ def measure_coding(config: Mapping[str, Any], height: int, width: int, peak: flo
         params, image, rate, y, indices = random_values((params, image, rate, y, indices))
     images = (1, height, width)
     return [
-        measure("encode", encode, (params, image, rate), images, peak),
-        measure("decode", decode, (params, indices, y, rate), images, peak),
+        measure("encode", jax.jit(encode), (params, image, rate), images, peak),
+        measure("decode", jax.jit(decode), (params, indices, y, rate), images, peak),
     ]
 
 
@@ -146,12 +148,33 @@ def _coding_parameters(config: Mapping[str, Any]) -> Any:
     return {name: part for name, part in params.items() if not name.endswith("code_predictor")}
 
 
-def measure_training(config: Mapping[str, Any], peak: float | None) -> Measured:
-    """A train step of the config's stage, crop, batch, precision and accumulation."""
+def topology(name: str) -> list:
+    """The devices of a TPU topology such as "v5e:2x2", which need not be at hand.
+
+    Programs can be compiled for them, not run. Needs the package libtpu (`pip install libtpu`).
+    Raises `InputError` where it is missing or knows no such topology.
+    """
+    try:
+        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+    except (RuntimeError, NotImplementedError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{name}: no TPU topology to compile for, or libtpu is not installed: {reason}"
+        ) from None
+
+
+def measure_training(
+    config: Mapping[str, Any], peak: float | None, devices: list | None = None
+) -> Measured:
+    """A train step of the config's stage, crop, batch, precision and accumulation.
+
+    With `devices`, of `topology` say, the step is laid over their mesh, as a run does it, and only
+    compiled.
+    """
     crop, batch = config["data"]["crop"], config["batch"]
-    lpips = setup.load_lpips(config)
+    perceptual = setup.load_perceptual(config)
     state = jax.eval_shape(
-        lambda params: setup.initial_state(config, params, lpips),
+        lambda params: setup.initial_state(config, params, perceptual),
         setup.abstract_parameters(config),
     )
     pictures = {
@@ -161,13 +184,18 @@ def measure_training(config: Mapping[str, Any], peak: float | None) -> Measured:
     key: Any = jax.eval_shape(lambda: jax.random.key(0))
     if peak is not None:
         state, pictures = random_values((state, pictures))
-        state, key = state.replace(lpips=lpips), jax.random.key(0)
+        state, key = state.replace(perceptual=perceptual), jax.random.key(0)
         pictures["index"] = jnp.arange(batch, dtype=jnp.int32)
     step = make_train_step(setup.build_model(config), config)
+    if devices is not None:
+        mesh = sharding.make_mesh(config["mesh"]["model"], batch, config["accumulate"], devices)
+        shardings = sharding.state_shardings(state, mesh, config["mesh"]["shard_from"])
+        jitted = sharding.jit_step(step, mesh, shardings)
+    else:
+        # A run donates the state; a timed program is called again with the same one.
+        jitted = jax.jit(step, donate_argnums=(0,) if peak is None else ())
     name, images = f"train stage {config['stage']}", (batch, crop, crop)
-    # A run donates the state; a timed program is called again with the same one.
-    donated = (0,) if peak is None else ()
-    return measure(name, step, (state, pictures, key), images, peak, donated)
+    return measure(name, jitted, (state, pictures, key), images, peak)
 
 
 def parameter_count(config: Mapping[str, Any]) -> int:

@@ -63,15 +63,15 @@ class Checkpoints:
         step = int(state.step)
         if step in self.manager.all_steps():
             return
-        saved = ocp.args.Composite(state=ocp.args.StandardSave(state.replace(lpips=None)))
+        saved = ocp.args.Composite(state=ocp.args.StandardSave(state.replace(perceptual=None)))
         self.manager.save(step, args=saved, metrics=dict(metrics) if metrics else None, force=True)
 
     def restore(self, state: TrainState) -> TrainState | None:
         """The newest whole checkpoint in the shapes and shardings of `state`, or None.
 
-        `state` may be abstract but for `lpips`, which is carried over. A checkpoint that cannot
-        be read is passed over with a warning. Raises `ConfigError` where there are checkpoints
-        but none can be read.
+        `state` may be abstract but for `perceptual`, which is carried over. A checkpoint that
+        cannot be read is passed over with a warning. Raises `ConfigError` where there are
+        checkpoints but none can be read.
         """
         steps = sorted(self.manager.all_steps(), reverse=True)
         for step in steps:
@@ -88,11 +88,11 @@ class Checkpoints:
 
     def restore_step(self, step: int, state: TrainState) -> TrainState:
         """The checkpoint of one step; see `restore`."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state.replace(lpips=None))
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state.replace(perceptual=None))
         restored = self.manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
         )
-        return restored[_STATE].replace(lpips=state.lpips)
+        return restored[_STATE].replace(perceptual=state.perceptual)
 
     def close(self) -> None:
         """Wait for what is being written."""

@@ -1,4 +1,4 @@
-"""Held-out evaluation during training: PSNR, LPIPS and estimated bpp of centre crops."""
+"""Held-out evaluation during training: PSNR, LPIPS, DISTS and estimated bpp of centre crops."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +12,7 @@ from glc_jax.data.augment import centre_crop
 from glc_jax.data.sources import Source
 from glc_jax.entropy import distributions
 from glc_jax.errors import ConfigError, InputError
+from glc_jax.metrics.dists import dists
 from glc_jax.metrics.lpips import lpips
 from glc_jax.metrics.psnr import psnr
 from glc_jax.models.glc import GLC
@@ -50,15 +51,16 @@ def _crops(source: Source, crop: int) -> Iterator[np.ndarray]:
 
 
 def make_eval_step(model: GLC, config: Mapping[str, Any]) -> Callable[..., Any]:
-    """(params, batch, lpips) -> (sums, pictures), where sums["weight"] is the pictures counted.
+    """(params, batch, networks) -> (sums, pictures), where sums["weight"] is the pictures counted.
 
     The names say what the picture went through: in stage I "codebook" and "latent" (not
-    quantised), later "rate_0" and so on. sums: "psnr/NAME", "lpips/NAME" and "bpp/NAME", summed
-    over the pictures. pictures: NAME -> uint8 [B, H, W, 3].
+    quantised), later "rate_0" and so on. sums: "psnr/NAME", "bpp/NAME", "lpips/NAME" and
+    "dists/NAME", the latter two where `networks` has their weights, summed over the pictures.
+    pictures: NAME -> uint8 [B, H, W, 3].
     """
     reconstruct = _through_codebook if config["stage"] == 1 else _through_rates
 
-    def eval_step(params: Any, batch: Mapping[str, jax.Array], lpips_params: Any):
+    def eval_step(params: Any, batch: Mapping[str, jax.Array], networks: Mapping[str, Any]):
         images, weight = batch["image"], batch["weight"]
         sums, pictures = {"weight": jnp.sum(weight)}, {}
         for name, (x_hat, bpp) in reconstruct(model, {"params": params}, config, images).items():
@@ -67,8 +69,10 @@ def make_eval_step(model: GLC, config: Mapping[str, Any]) -> Callable[..., Any]:
             values = {"psnr": psnr(picture, images)}
             if bpp is not None:
                 values["bpp"] = bpp
-            if lpips_params is not None:
-                values["lpips"] = lpips(lpips_params, to_float(picture), to_float(images))
+            if "lpips" in networks:
+                values["lpips"] = lpips(networks["lpips"], to_float(picture), to_float(images))
+            if "dists" in networks:
+                values["dists"] = dists(networks["dists"], picture / 255, images / 255)
             sums |= {f"{key}/{name}": jnp.sum(weight * value) for key, value in values.items()}
             pictures[name] = picture.astype(jnp.uint8)
         return sums, pictures
@@ -106,9 +110,9 @@ def _through_rates(model: GLC, variables: Any, config: Any, images: jax.Array):
 
 
 def averages(sums: Mapping[str, float]) -> Metrics:
-    """Summed sums of `make_eval_step` -> means, and "psnr", "lpips", "bpp" over all names."""
+    """Summed sums of `make_eval_step` -> means, and for each metric its mean over all names."""
     means = {key: value / sums["weight"] for key, value in sums.items() if key != "weight"}
-    for kind in ("psnr", "lpips", "bpp"):
+    for kind in ("psnr", "lpips", "dists", "bpp"):
         values = [value for key, value in means.items() if key.startswith(f"{kind}/")]
         if values:
             means[kind] = sum(values) / len(values)

@@ -37,7 +37,7 @@ def train(config: Config, workdir: pathlib.Path) -> TrainState:
     setup.check_resumable(config, workdir)
     mesh = sharding.make_mesh(config["mesh"]["model"], config["batch"], config["accumulate"])
     setup.check_trainable(config, setup.abstract_parameters(config))
-    lpips = setup.load_lpips(config)
+    perceptual = setup.load_perceptual(config)
     batches = setup.open_batches(config)
     evaluation = Evaluation(config, mesh)
     workdir.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def train(config: Config, workdir: pathlib.Path) -> TrainState:
     kept = checkpoints.Checkpoints(
         workdir, config["checkpoint"]["keep"], config["checkpoint"]["best"]
     )
-    state = _starting_state(config, mesh, lpips, kept)
+    state = _starting_state(config, mesh, perceptual, kept)
     if jax.process_index() == 0:
         checkpoints.write_config(workdir, setup.plain(config))
     board = watch.Board(workdir, active=jax.process_index() == 0)
@@ -58,12 +58,12 @@ def train(config: Config, workdir: pathlib.Path) -> TrainState:
 
 
 def _starting_state(
-    config: Config, mesh: Any, lpips: Any, kept: checkpoints.Checkpoints
+    config: Config, mesh: Any, perceptual: Any, kept: checkpoints.Checkpoints
 ) -> TrainState:
     """The newest checkpoint's state, or the one before the first step, laid over the mesh."""
     smallest = config["mesh"]["shard_from"]
     abstract = jax.eval_shape(
-        lambda params: setup.initial_state(config, params, lpips),
+        lambda params: setup.initial_state(config, params, perceptual),
         setup.abstract_parameters(config),
     )
     shardings = sharding.state_shardings(abstract, mesh, smallest)
@@ -72,14 +72,15 @@ def _starting_state(
         abstract,
         shardings,
     )
-    lpips = jax.device_put(lpips, shardings.lpips)
-    state = kept.restore(placed.replace(lpips=lpips))
+    perceptual = jax.device_put(perceptual, shardings.perceptual)
+    state = kept.restore(placed.replace(perceptual=perceptual))
     if state is not None:
         logger.info("Resumed at step %d", int(state.step))
         return state
     params = setup.initial_parameters(config)
     state = setup.initial_state(config, params, None)
-    return jax.device_put(state, shardings.replace(lpips=None)).replace(lpips=lpips)
+    state = jax.device_put(state, shardings.replace(perceptual=None))
+    return state.replace(perceptual=perceptual)
 
 
 def _run(
@@ -193,7 +194,7 @@ class Evaluation:
         totals: dict[str, float] = {}
         for number, local in enumerate(self.batches):
             batch = sharding.global_batch(local, self.mesh)
-            sums, pictures = self.step(params, batch, state.lpips)
+            sums, pictures = self.step(params, batch, state.perceptual)
             for name, value in jax.device_get(sums).items():
                 totals[name] = totals.get(name, 0.0) + float(value)
             if number == 0:

@@ -14,7 +14,7 @@ from glc_jax import weights
 from glc_jax.data.pipeline import Batches, training_batches
 from glc_jax.data.sources import CachedSource, FolderSource, Source, TFDSSource
 from glc_jax.errors import ConfigError
-from glc_jax.metrics import lpips_weights
+from glc_jax.metrics import dists, lpips_weights
 from glc_jax.models import glc
 from glc_jax.training import checkpoints, linear_start
 from glc_jax.training.optimiser import optimiser
@@ -66,11 +66,16 @@ def check_config(config: Config) -> None:
         raise ConfigError("Stage 2 has no picture to show a discriminator: adversarial.weight=0.")
     if config["dtype"] not in ("float32", "bfloat16"):
         raise ConfigError(f"dtype is {config['dtype']!r}; it must be float32 or bfloat16.")
-    if config["checkpoint"]["best"].split("/")[0] not in ("lpips", "bpp"):
+    if config["losses"]["dists"] and config["dists_window"] < 16:
+        raise ConfigError(f"dists_window is {config['dists_window']}; it must be at least 16.")
+    best = config["checkpoint"]["best"]
+    if best.split("/")[0] not in ("lpips", "dists", "bpp"):
         raise ConfigError(
-            f"checkpoint.best is {config['checkpoint']['best']!r}; it must be lpips or bpp, of "
-            "which less is better, or one of their parts such as lpips/rate_0."
+            f"checkpoint.best is {best!r}; it must be lpips, dists or bpp, of which less is "
+            "better, or one of their parts such as lpips/rate_0."
         )
+    if best.startswith("dists") and not config["losses"]["dists"]:
+        raise ConfigError("checkpoint.best is dists, which is only measured where it is a loss.")
     optimiser(config["optimizer"], config["steps"])
 
 
@@ -197,19 +202,22 @@ def open_batches(config: Config, whole: bool = False) -> Batches:
     )
 
 
-def load_lpips(config: Config) -> Any:
-    """The weights of the perceptual loss and of the evaluation's LPIPS, or None without both.
+def load_perceptual(config: Config) -> dict[str, Any]:
+    """The weights of the perceptual losses and of the evaluation's metrics, by name.
 
-    Raises `WeightsError` where they are not installed.
+    "lpips" where it is a loss or pictures are held out, "dists" where it is a loss. Raises
+    `WeightsError` where they are not installed.
     """
-    if not (
-        config["losses"]["lpips"] or config["eval"]["folder"] or config["eval"]["tfds"]["name"]
-    ):
-        return None
-    return lpips_weights.load(config["lpips_network"])
+    losses, held_out = config["losses"], config["eval"]
+    networks: dict[str, Any] = {}
+    if losses["lpips"] or held_out["folder"] or held_out["tfds"]["name"]:
+        networks["lpips"] = lpips_weights.load(config["lpips_network"])
+    if losses["dists"]:
+        networks["dists"] = dists.load()
+    return networks
 
 
-def initial_state(config: Config, params: Any, lpips: Any) -> TrainState:
+def initial_state(config: Config, params: Any, perceptual: Any) -> TrainState:
     """The state before the first step. Works on shapes too, under `jax.eval_shape`."""
     key = jax.random.fold_in(jax.random.key(config["seed"]), 1)
     critic, critic_state = discriminator(config, jnp.dtype(config["dtype"]).type), None
@@ -226,7 +234,7 @@ def initial_state(config: Config, params: Any, lpips: Any) -> TrainState:
         config["trainable"],
         codebooks(config["stage"]),
         optimiser(config["optimizer"], config["steps"]),
-        lpips,
+        perceptual,
         critic_state,
     )
 

@@ -1,6 +1,6 @@
 """How a training step is laid over devices: a mesh with a data and a model axis, or pmap."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,23 +13,28 @@ from glc_jax.training.step import TrainStep
 DATA, MODEL = "data", "model"
 
 
-def make_mesh(model_axis: int, batch: int, accumulate: int) -> Mesh:
-    """All devices of all hosts as (data, model), where model has `model_axis` devices.
+def make_mesh(
+    model_axis: int, batch: int, accumulate: int, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+    """All devices of all hosts, or those given, as (data, model); model has `model_axis` of them.
 
     Raises `ConfigError` when that does not divide the devices, or the data axis does not divide
     the parts into which gradient accumulation cuts the batch.
     """
-    devices = jax.device_count()
-    if devices % model_axis:
-        raise ConfigError(f"A model axis of {model_axis} does not divide {devices} devices.")
-    data_axis = devices // model_axis
+    count = jax.device_count() if devices is None else len(devices)
+    if count % model_axis:
+        raise ConfigError(f"A model axis of {model_axis} does not divide {count} devices.")
+    data_axis = count // model_axis
     if batch % (data_axis * accumulate):
         raise ConfigError(
             f"A batch of {batch} cannot be divided among a data axis of {data_axis} devices and "
             f"{accumulate} accumulated parts; make it a multiple of {data_axis * accumulate}."
         )
     return jax.make_mesh(
-        (data_axis, model_axis), (DATA, MODEL), axis_types=(AxisType.Auto, AxisType.Auto)
+        (data_axis, model_axis),
+        (DATA, MODEL),
+        axis_types=(AxisType.Auto, AxisType.Auto),
+        devices=devices,
     )
 
 

@@ -29,7 +29,8 @@ class TrainState:
     opt_state, ema: of the trained leaves only, as flat dicts. ema is their running average.
     code_use: for each codebook that trains, [K] float32: running mean of each code's share.
     discriminator: None where the adversarial loss is off.
-    lpips: `lpips_weights.load`'s tree, or None; constant, and not part of a checkpoint.
+    perceptual: the weights of LPIPS and DISTS, by name, where the run uses them; constant, and not
+        part of a checkpoint.
     """
 
     step: jax.Array
@@ -38,7 +39,7 @@ class TrainState:
     ema: Flat
     code_use: Flat
     discriminator: DiscriminatorState | None = None
-    lpips: Any = None
+    perceptual: Any = None
 
     def averaged(self) -> dict[str, Any]:
         """The parameter tree with the running averages in place: what one evaluates and ships."""
@@ -50,7 +51,7 @@ def create(
     trainable: str,
     codebooks: tuple[str, ...],
     optimiser: optax.GradientTransformation,
-    lpips: Any = None,
+    perceptual: Any = None,
     discriminator: DiscriminatorState | None = None,
 ) -> TrainState:
     """The state before the first step; `codebooks` are paths of the codebooks that it follows."""
@@ -65,5 +66,5 @@ def create(
         ema={path: jnp.array(leaf, copy=True) for path, leaf in trained.items()},
         code_use={path: jnp.full((size,), 1.0 / size) for path, size in sizes.items()},
         discriminator=discriminator,
-        lpips=lpips,
+        perceptual=perceptual,
     )

@@ -81,7 +81,9 @@ def make_train_step(
     def mean(tree: Any) -> Any:
         return jax.lax.pmean(tree, axis_name) if axis_name else tree
 
-    def pixel_losses(x_hat: jax.Array, images: jax.Array, lpips: Any) -> tuple[jax.Array, Metrics]:
+    def pixel_losses(
+        x_hat: jax.Array, images: jax.Array, networks: Any
+    ) -> tuple[jax.Array, Metrics]:
         losses = {}
         if weights["l1"]:
             losses["l1"] = jnp.mean(pixel.l1(x_hat, images))
@@ -90,7 +92,11 @@ def make_train_step(
         if weights["lpips"]:
             dtype = model.vqvae.encoder.dtype or jnp.float32
             losses["lpips"] = jnp.mean(
-                perceptual.lpips(lpips, x_hat.astype(dtype), images.astype(dtype))
+                perceptual.lpips(networks["lpips"], x_hat.astype(dtype), images.astype(dtype))
+            )
+        if weights["dists"]:  # in float32, for the sake of its variances
+            losses["dists"] = jnp.mean(
+                perceptual.dists(networks["dists"], x_hat, images, config["dists_window"])
             )
         return weighted(losses), losses
 
@@ -140,7 +146,7 @@ def make_train_step(
         pull, critic_gradient, stats = None, None, None
         if x_hat is not None:
             (pixel_total, pixel_values), pull = jax.value_and_grad(pixel_losses, has_aux=True)(
-                x_hat, images, state.lpips
+                x_hat, images, state.perceptual
             )
             total, losses = total + pixel_total, {**losses, **pixel_values}
         if critic is not None:

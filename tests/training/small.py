@@ -92,7 +92,7 @@ def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:
 def state(config: dict[str, Any]) -> TrainState:
     """The state before the first step, without files."""
     params = jax.tree.map(jnp.asarray, parameters(config))
-    return setup.initial_state(config, params, setup.load_lpips(config))
+    return setup.initial_state(config, params, setup.load_perceptual(config))
 
 
 def jit_train_step(config: dict[str, Any]) -> Any:

@@ -67,7 +67,7 @@ def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path, stop, 
     assert int(stopped.step) == stop
     resumed = train(config, tmp_path)
     assert int(resumed.step) == config["steps"]
-    assert same(resumed.replace(lpips=None), whole[1].replace(lpips=None))
+    assert same(resumed.replace(perceptual=None), whole[1].replace(perceptual=None))
 
 
 @pytest.mark.slow
@@ -83,7 +83,9 @@ def test_an_unfinished_or_damaged_checkpoint_is_passed_over(config, whole, tmp_p
     assert "not finished" in text
     assert "9.orbax-checkpoint-tmp" in text
     assert "Ignored checkpoint 8" in text
-    assert same(state.replace(lpips=None), last.replace(lpips=None))  # from step 4 on, again
+    assert same(
+        state.replace(perceptual=None), last.replace(perceptual=None)
+    )  # from step 4 on, again
 
 
 @pytest.mark.slow
@@ -108,7 +110,7 @@ def test_the_next_stage_starts_from_the_averages(config, whole, tmp_path):
 
 def test_the_best_of_many_checkpoints_outlives_the_last_ones(tmp_path):
     config = small.config(1)
-    state = small.state(config).replace(lpips=None)
+    state = small.state(config).replace(perceptual=None)
     kept = checkpoints.Checkpoints(tmp_path, keep=2, best="lpips")
     for step, lpips in ((1, 0.5), (2, 0.2), (3, 0.4), (4, None), (5, 0.3), (6, None)):
         measured = None if lpips is None else {"lpips": lpips}

@@ -31,7 +31,7 @@ def config_of(size: str, stage: int) -> dict:
 def shapes_of(config: dict) -> tuple:
     """State and batch as shapes: nothing is allocated."""
     state = jax.eval_shape(
-        lambda params: setup.initial_state(config, params, setup.load_lpips(config)),
+        lambda params: setup.initial_state(config, params, setup.load_perceptual(config)),
         setup.abstract_parameters(config),
     )
     crop = config["data"]["crop"]
@@ -64,6 +64,6 @@ def test_the_eval_step_exports(size, stage):
     pictures = {"image": batch["image"], "weight": jax.ShapeDtypeStruct((config["batch"],), "f4")}
     step = jax.jit(make_eval_step(setup.build_model(config), config))
     exported = jax.export.export(step, platforms=["tpu", "cuda"])(
-        state.params, pictures, state.lpips or setup.load_lpips(small.config(1))
+        state.params, pictures, state.perceptual or setup.load_perceptual(small.config(1))
     )
     assert exported.platforms == ("tpu", "cuda")

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from glc_jax.training import setup
+from glc_jax.training.evaluation import averages, make_eval_step
 from glc_jax.training.parameters import select
 from glc_jax.training.step import multiscale_l1
 from tests.training import small
@@ -51,6 +53,24 @@ def test_losses_are_reported_unweighted_and_their_weighted_sum_is_the_loss(stage
     assert set(names) == expected
     total = sum(config["losses"][name] * float(metrics[name]) for name in names)
     assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_dists_is_a_loss_and_is_measured_on_held_out_pictures():
+    config = small.config(1, losses__dists=2.0, losses__lpips=0.0, losses__codebook=0.0)
+    state = small.state(config)
+    after, metrics = small.jit_train_step(config)(state, small.batch(), KEY)
+    names = ("l1", "multiscale_l1", "dists")
+    total = sum(config["losses"][name] * float(metrics[name]) for name in names)
+    assert 0.05 < float(metrics["dists"]) < 1
+    assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
+    eval_step = jax.jit(make_eval_step(setup.build_model(config), config))
+    batch = {"image": small.batch()["image"], "weight": np.ones(small.BATCH, np.float32)}
+    sums, _ = eval_step(after.params, batch, after.perceptual)
+    means = averages(jax.device_get(sums))
+    assert "lpips" not in means
+    assert means["dists"] == pytest.approx((means["dists/latent"] + means["dists/codebook"]) / 2)
+    assert 0.05 < means["dists"] < 1
 
 
 @pytest.mark.slow
