@@ -201,6 +201,18 @@ class Codec:
             raise InputError(f"rate {rate} is not within 0 .. {self.highest_rate:g}.")
         return float(rate)
 
+    def analyse(
+        self, image: np.ndarray | Image.Image, rate: float = 1.5
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What is entropy coded, before y is rounded: (y, z's indices).
+
+        y: float32 [1, h, w, C]; indices: int32 [1, h, w], at the latent's resolution of the padded
+        picture. Arguments and errors as those of `compress`; the rate is used as it is.
+        """
+        pixels, rate = _checked_pixels(image), self._checked_rate(rate)
+        y, z = _analyse(self._model, self.params, self._latent(pixels), np.float32([rate]))
+        return np.asarray(y), np.asarray(z)
+
     def _latent(self, pixels: np.ndarray) -> jax.Array:
         """l [1, h, w, C] of the padded picture."""
         return _encode(self._model, self.params, self._pad(pixels))
@@ -212,7 +224,11 @@ class Codec:
         return np.pad(pixels, padding, mode="edge")[None]
 
     @functools.cached_property
-    def _networks(self) -> EntropyNetworks:
+    def entropy_networks(self) -> EntropyNetworks:
+        """The integer networks that give every residual its table.
+
+        Raises WeightsError where the weights have none.
+        """
         if "exact" not in self._weights.tree:
             raise WeightsError(
                 f"The weights {self.config['name']!r} have no integer entropy networks, so they "
@@ -221,19 +237,20 @@ class Codec:
         return EntropyNetworks(self._weights.tree["exact"])
 
     @functools.cached_property
-    def _coder(self) -> SymbolCoder:
+    def symbol_coder(self) -> SymbolCoder:
+        """The range coder with these weights' tables and prior of z."""
         prior = self._weights.tree.get("z_prior", {}).get("frequencies")
         size = self.config["model"]["hyper_codebook_size"]
-        return SymbolCoder(self._networks.tables, z_size=size, z_prior=prior)
+        return SymbolCoder(self.entropy_networks.tables, z_size=size, z_prior=prior)
 
     def _code_latent(self, latent: jax.Array, shape: tuple[int, ...], rate: float) -> bytes:
         """The file of a picture [height, width, 3] whose latent is given."""
         rate = bitstream.nearest_rate(rate)
         y, z = _analyse(self._model, self.params, latent, np.float32([rate]))
         z_indices = np.asarray(z)
-        coded = self._networks.encode(z_indices, np.asarray(y))
+        coded = self.entropy_networks.encode(z_indices, np.asarray(y))
         steps = [(y_q[0], table_index[0]) for y_q, table_index in coded.steps]
-        symbols = self._coder.encode(z_indices[0], steps)
+        symbols = self.symbol_coder.encode(z_indices[0], steps)
         check = bitstream.symbols_check(z_indices[0], coded.y_hat_fixed[0])
         height, width = shape[:2]
         return bitstream.serialise(
@@ -243,12 +260,12 @@ class Codec:
     def _decode_latent(self, container: bitstream.Container, preview: bool) -> np.ndarray:
         """y_hat float32 [1, h, w, C] of a parsed file."""
         symbols = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
-        decoder = self._coder.decoder(symbols)
+        decoder = self.symbol_coder.decoder(symbols)
         h, w = (-(-side // self._multiple) for side in (container.height, container.width))
         z_indices = decoder.z(h * w).reshape(1, h, w)
         if preview:
-            return self._networks.preview(z_indices).y_hat
-        decoded = self._networks.decode(
+            return self.entropy_networks.preview(z_indices).y_hat
+        decoded = self.entropy_networks.decode(
             z_indices, lambda step, table_index: decoder.step(table_index[0])[None]
         )
         if bitstream.symbols_check(z_indices[0], decoded.y_hat_fixed[0]) != container.symbols_check:

@@ -1,19 +1,12 @@
 """What writing and reading real files costs beyond the float model: bytes, and seconds."""
 
-import math
-import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import bitstream
-from glc_jax.codec import Codec, to_model_range
-from glc_jax.entropy.exact import EntropyNetworks
-from glc_jax.entropy.range_coder import SymbolCoder
-from glc_jax.models import glc
+from glc_jax.codec import Codec
+from glc_jax.timing import fastest
 from glc_jax.weights import Weights
 
 REPEATS = 3
@@ -53,47 +46,27 @@ class Coding(NamedTuple):
 
 
 class CodingMeter:
-    """Measures pictures with one weights file; made once, it compiles once per size.
+    """Measures pictures with one weights file.
 
     Raises WeightsError where the weights have no integer entropy networks.
     """
 
     def __init__(self, loaded: Weights) -> None:
         self.codec = Codec(loaded)
-        self._multiple = glc.size_multiple(loaded.config["model"])
-        self._networks = EntropyNetworks(loaded.tree["exact"])
-        self._coder = SymbolCoder(
-            self._networks.tables,
-            z_size=loaded.config["model"]["hyper_codebook_size"],
-            z_prior=loaded.tree.get("z_prior", {}).get("frequencies"),
-        )
-        model = glc.build({**loaded.config["model"], "code_predictor": None})
-
-        @jax.jit
-        def analyse(params: Any, pixels: jax.Array, rate: jax.Array) -> tuple:
-            variables = {"params": params}
-            latent = model.apply(variables, to_model_range(pixels), method="encode")
-            y = model.apply(variables, latent, rate, method="analysis")
-            z = model.apply(variables, y, method="hyper_analysis")
-            return y, model.apply(variables, z, method="quantize_z").indices
-
-        self._analyse = analyse
+        self._networks = self.codec.entropy_networks
+        self._coder = self.codec.symbol_coder
 
     def measure(self, picture: np.ndarray, rate: float) -> Coding:
         """A picture uint8 [height, width, 3] at a rate; every time is the fastest of three."""
         rate = bitstream.nearest_rate(rate)
-        compress, data = _timed(lambda: self.codec.compress(picture, rate))
-        decompress, _ = _timed(lambda: self.codec.decompress(data))
+        compress, data = fastest(lambda: self.codec.compress(picture, rate), REPEATS)
+        decompress, _ = fastest(lambda: self.codec.decompress(data), REPEATS)
         estimate = self.codec.estimate(picture, rate)
 
-        height, width = picture.shape[:2]
-        padding = ((0, -height % self._multiple), (0, -width % self._multiple), (0, 0))
-        padded = np.pad(picture, padding, mode="edge")[None]
-        y, z = self._analyse(self.codec.params, jnp.asarray(padded), np.float32([rate]))
-        y, z = np.asarray(y), np.asarray(z)
-        networks_encode, latent = _timed(lambda: self._networks.encode(z, y))
+        y, z = self.codec.analyse(picture, rate)
+        networks_encode, latent = fastest(lambda: self._networks.encode(z, y), REPEATS)
         steps = [(y_q[0], table[0]) for y_q, table in latent.steps]
-        coder_encode, coded = _timed(lambda: self._coder.encode(z[0], steps))
+        coder_encode, coded = fastest(lambda: self._coder.encode(z[0], steps), REPEATS)
 
         def read() -> None:
             decoder = self._coder.decoder(coded)
@@ -120,17 +93,7 @@ class CodingMeter:
             compress_seconds=compress,
             decompress_seconds=decompress,
             encode_seconds=networks_encode + coder_encode,
-            decode_seconds=_timed(decode)[0],
+            decode_seconds=fastest(decode, REPEATS)[0],
             coder_encode_seconds=coder_encode,
-            coder_decode_seconds=_timed(read)[0],
+            coder_decode_seconds=fastest(read, REPEATS)[0],
         )
-
-
-def _timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of the fastest of some runs after one that does not count, and what it gave."""
-    result, best = run(), math.inf
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        result = run()
-        best = min(best, time.perf_counter() - start)
-    return best, result

@@ -3,8 +3,7 @@
 import dataclasses
 import resource
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,6 +14,7 @@ from jax.experimental import topologies
 from glc_jax import weights
 from glc_jax.errors import InputError
 from glc_jax.models import glc
+from glc_jax.timing import fastest
 from glc_jax.training import setup, sharding
 from glc_jax.training.step import make_train_step, to_float
 
@@ -45,18 +45,7 @@ def matmul_peak(dtype: str, size: int = PEAK_SIZE) -> float:
     """Floating-point operations a second in the product of two square matrices of `dtype`."""
     a = jnp.ones((size, size), dtype)
     product = jax.jit(lambda a: a @ a).lower(a).compile()
-    return 2 * size**3 / fastest(lambda: product(a))
-
-
-def fastest(run: Callable[[], Any], repeats: int = REPEATS) -> float:
-    """Seconds of the fastest of some runs, after one that does not count."""
-    jax.block_until_ready(run())
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return 2 * size**3 / fastest(lambda: product(a), REPEATS)[0]
 
 
 def measure(
@@ -79,7 +68,7 @@ def measure(
     flops = float((costs[0] if isinstance(costs, list) else costs)["flops"])
     if peak is None:
         return Measured(name, None, None, None, flops, None, held)
-    seconds = fastest(lambda: compiled(*arguments))
+    seconds, _ = fastest(lambda: compiled(*arguments), REPEATS)
     count, height, width = images
     return Measured(
         name,
