@@ -68,6 +68,11 @@ def check_config(config: Config) -> None:
         raise ConfigError(f"dtype is {config['dtype']!r}; it must be float32 or bfloat16.")
     if config["losses"]["dists"] and config["dists_window"] < 16:
         raise ConfigError(f"dists_window is {config['dists_window']}; it must be at least 16.")
+    part, group = config["batch"] // config["accumulate"], config["dists_group"]
+    if config["losses"]["dists"] and (group < 1 or part % group):
+        raise ConfigError(
+            f"dists_group is {group}, which does not divide the {part} crops of a pass."
+        )
     best = config["checkpoint"]["best"]
     if best.split("/")[0] not in ("lpips", "dists", "bpp"):
         raise ConfigError(

@@ -96,7 +96,9 @@ def make_train_step(
             )
         if weights["dists"]:  # in float32, for the sake of its variances
             losses["dists"] = jnp.mean(
-                perceptual.dists(networks["dists"], x_hat, images, config["dists_window"])
+                perceptual.dists(
+                    networks["dists"], x_hat, images, config["dists_window"], config["dists_group"]
+                )
             )
         return weighted(losses), losses
 

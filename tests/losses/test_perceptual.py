@@ -32,6 +32,16 @@ def test_it_is_the_metric_of_the_centres():
     np.testing.assert_allclose(whole, dists.dists(params, (x + 1) / 2, (y + 1) / 2), rtol=1e-5)
 
 
+def test_centres_stand_side_by_side():
+    x, y = jax.random.uniform(jax.random.key(6), (2, 4, 32, 32, 3), minval=-1)
+    params = dists.load()
+    found = perceptual.dists(params, x, y, WINDOW, group=2)
+    rows = [jnp.stack([jnp.hstack(image[:2]), jnp.hstack(image[2:])]) for image in (x, y)]
+    np.testing.assert_allclose(found, dists.dists(params, *((r + 1) / 2 for r in rows)), rtol=1e-5)
+    with pytest.raises(ValueError, match="groups of 3"):
+        perceptual.dists(params, x, y, WINDOW, group=3)
+
+
 def test_only_the_centre_of_the_reconstruction_gets_a_gradient():
     to_x, to_y = _gradients(*_pair())
     np.testing.assert_array_equal(to_y, 0)
