@@ -91,6 +91,7 @@ def test_a_file_that_stands_at_several_rates_is_measured_once(folder, tmp_path, 
 
 def test_numbers_are_those_of_the_files(folder, tmp_path):
     found = run(folder, tmp_path / "report")
+    assert found["dataset"]["label"] == "pictures"  # not where it lies
     assert [(i["image"], i["point"]) for i in found["items"]] == [
         (name, point) for name in ("a.png", "sub/b.png") for point in ("0", "1.5")
     ]

@@ -118,7 +118,7 @@ def load(
     else:
         pictures, sizes = _from_folder(pathlib.Path(source), max_pixels)
     if protocol is None:
-        return Dataset(str(source), pictures)
+        return Dataset(pathlib.Path(source).resolve().name or str(source), pictures)
     check(protocol, len(pictures), sizes, str(source))
     return Dataset(protocol.label, pictures, protocol)
 
