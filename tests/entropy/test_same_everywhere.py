@@ -20,21 +20,22 @@ FLAGS = [
 
 
 def digests(flags: str = "", cores: set[int] | None = None) -> dict[str, list[str]]:
-    """What `decode_digests` prints in a process of its own."""
-
-    def pin() -> None:
-        if cores:
-            os.sched_setaffinity(0, cores)
-
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.entropy.decode_digests"],
-        cwd=REPOSITORY,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "false"},
-        preexec_fn=pin,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    """What `decode_digests` prints in a process of its own, on the given cores."""
+    before = os.sched_getaffinity(0) if cores else None
+    if cores:
+        os.sched_setaffinity(0, cores)  # of this thread, whose processes inherit it
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.entropy.decode_digests"],
+            cwd=REPOSITORY,
+            env=os.environ | {"XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        if before:
+            os.sched_setaffinity(0, before)
     return json.loads(done.stdout.splitlines()[-1])
 
 
