@@ -136,9 +136,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 10_000
         config.optimizer = optimizer(4e-4)
         config.batch = 4
-        config.losses.lpips = 0.5  # 1.0, with lambdas (7, 4.2, 2.4, 1.3), for the last part
+        config.losses.lpips = 1.0
+        config.losses.dists = 3.5
         config.losses.latent = 0.0
-        config.lambdas = (3.0, 2.0, 1.3, 0.8)
+        config.losses.code_prediction = config.losses.pixel_code_prediction = 0.0
+        config.lambdas = (7.0, 3.5, 1.6, 0.7)
         config.codebook.kmeans_step = -1
     return config
 
