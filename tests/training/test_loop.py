@@ -139,7 +139,7 @@ def test_sigterm_saves_and_exits_with_zero(config, tmp_path):
         *("--workdir", str(tmp_path / "run"), "--config.steps=100000", "--config.log_every=1"),
         *("--config.data.folder", config["data"]["folder"], "--config.data.crop=64"),
         *("--config.batch=1", "--config.losses.lpips=0", "--config.codebook.kmeans_step=-1"),
-        "--config.data.scale=(1.0, 2.0)",
+        *("--config.data.scale=(1.0, 2.0)", "--config.linear_start_batches=0"),
     ]
     environment = {**os.environ, "XLA_FLAGS": small.XLA_FLAGS, "JAX_PLATFORMS": "cpu"}
     process = subprocess.Popen(
