@@ -27,5 +27,6 @@ if [[ "${1:-}" == "--quick" ]]; then
     shift
     selection=(-m "not slow")
 fi
-# A file is one process's: its tests share what its fixtures compute.
-exec python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile "${selection[@]}" "$@"
+# A file is one process's: its tests share what its fixtures compute. In tests/conftest.py's order.
+exec python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+    --no-loadscope-reorder "${selection[@]}" "$@"
