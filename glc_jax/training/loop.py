@@ -223,7 +223,7 @@ def initialise_codebooks(
     model, forward, step = setup.build_model(config), STAGES[config["stage"]], int(state.step)
     everywhere = sharding.replicated(mesh)
 
-    def vectors_of(params: Any, batch: Any, rng: jax.Array) -> dict[str, jax.Array]:
+    def vectors_of(params: Any, batch: Any, step: jax.Array, rng: jax.Array) -> Any:
         samples = draw_samples(config, step, rng, batch["index"])
         out = forward(model, {"params": params}, config, to_float(batch["image"]), samples)
         return {path: code.vectors for path, code in out.codes.items()}
@@ -232,7 +232,7 @@ def initialise_codebooks(
     cluster = jax.jit(kmeans, static_argnums=1, out_shardings=everywhere)
     key = jax.random.fold_in(jax.random.key(config["seed"]), step)
     collected = [
-        collect(state.params, sharding.global_batch(batches[step + i], mesh), key)
+        collect(state.params, sharding.global_batch(batches[step + i], mesh), step + i, key)
         for i in range(config["codebook"]["kmeans_batches"])
     ]
     centres = {}

@@ -22,6 +22,8 @@ from glc_jax.models.glc import GLC
 from glc_jax.models.spatial_prior import split_prior_params
 from glc_jax.training.codebook import code_share
 
+_SHARE_PERIOD = 1000  # steps after which the turns begin anew: float32 counts them exactly
+
 LATENT_CODEBOOK = "vqvae/quantizer/codebook"
 HYPER_CODEBOOK = "hyperprior/quantizer/codebook"
 
@@ -70,13 +72,15 @@ def draw_samples(
     """The samples at `slots` [B] int32 of step `step`, whose key is `rng`.
 
     Each depends on its own slot alone, so that a batch may be divided in any way. The rate
-    points take turns over the slots, and so do samples seen through the codebook, evenly at
-    `codebook.quantised_share`.
+    points take turns over the slots of all steps, so that a batch may be smaller than they are
+    many, and so do samples seen through the codebook, evenly at `codebook.quantised_share`.
     """
     keys = jax.vmap(lambda slot: jax.random.fold_in(rng, slot))(slots)
-    rate = slots % config["model"]["rate_points"]
+    points = config["model"]["rate_points"]
+    rate = (step % points * config["batch"] + slots) % points
+    turn = step % _SHARE_PERIOD * config["batch"] + slots
     share = config["codebook"]["quantised_share"]
-    quantised = jnp.floor((slots + 1) * share) > jnp.floor(slots * share)
+    quantised = jnp.floor((turn + 1) * share) > jnp.floor(turn * share)
     ready = jnp.asarray(step >= config["codebook"]["kmeans_step"])
     return Samples(rate.astype(jnp.float32), keys, quantised & ready, ready)
 
