@@ -78,7 +78,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.losses.multiscale_l1 = 1.0
     config.losses.lpips = 1.0
     config.losses.dists = 0.0
-    config.dists_window = 64  # pixels a side of the centre of each crop that DISTS sees
+    config.dists_window = 96  # pixels a side of the centre of each crop that DISTS sees
     config.dists_group = 4  # of these centres are compared as one picture
     config.lpips_network = "alex"
     config.losses.codebook = 1.0
@@ -137,10 +137,10 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.optimizer = optimizer(4e-4)
         config.batch = 4
         config.losses.lpips = 1.0
-        config.losses.dists = 3.5
+        config.losses.dists = 4.5
         config.losses.latent = 0.0
         config.losses.code_prediction = config.losses.pixel_code_prediction = 0.0
-        config.lambdas = (7.0, 3.5, 1.6, 0.7)
+        config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
     return config
 

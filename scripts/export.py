@@ -16,6 +16,13 @@ def main() -> int:
     parser.add_argument("--step", type=int, help="checkpoint to take (default: the newest)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--data", help="folder to calibrate with (default: the run's own data)")
+    parser.add_argument(
+        "--rates",
+        type=float,
+        nargs="+",
+        metavar="RATE",
+        help="rates of the run that become the points 0, 1, ... (default: the trained points)",
+    )
     parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
     parser.add_argument(
         "--training-parts", action="store_true", help="keep the code predictors too"
@@ -24,7 +31,7 @@ def main() -> int:
 
     from glc_jax.errors import ConfigError, GLCError
     from glc_jax.training import checkpoints, setup
-    from glc_jax.training.export import export
+    from glc_jax.training.export import at_rates, export
 
     try:
         config = checkpoints.read_config(arguments.workdir)
@@ -32,10 +39,14 @@ def main() -> int:
             raise ConfigError(f"{arguments.workdir} holds no run.")
         if arguments.data:
             config["data"]["folder"] = arguments.data
+        params = checkpoints.averaged_parameters(arguments.workdir, arguments.step)
+        batches = setup.open_batches(config)
+        if arguments.rates:
+            config, params = at_rates(config, params, arguments.rates)
         written = export(
             config,
-            checkpoints.averaged_parameters(arguments.workdir, arguments.step),
-            setup.open_batches(config),
+            params,
+            batches,
             arguments.output,
             count=arguments.batches,
             dtype=arguments.dtype,

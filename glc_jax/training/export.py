@@ -1,7 +1,8 @@
 """From a training run to a weights file: averaged parameters, exact networks, prior of z."""
 
+import itertools
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,8 +14,34 @@ from glc_jax.codec import TRAINING_PARTS
 from glc_jax.data.pipeline import Batches
 from glc_jax.entropy import calibrate
 from glc_jax.entropy.range_coder import PRECISION
+from glc_jax.errors import ConfigError
 from glc_jax.models import glc
+from glc_jax.models.transforms import interpolate_rate_scale
 from glc_jax.training.step import to_float
+
+RATE_TABLES = ("g_a", "g_s")
+
+
+def at_rates(
+    config: Mapping[str, Any], params: Mapping[str, Any], rates: Sequence[float]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A model whose rate points 0, 1, ... are the given rates of another: (config, params).
+
+    Between trained points the model interpolates, so any rate can be made a point, for instance
+    where a size is wanted that training did not meet. Raises `ConfigError` unless the rates
+    increase within those of the model.
+    """
+    highest = config["model"]["rate_points"] - 1
+    inside = all(0 <= rate <= highest for rate in rates)
+    if not inside or not rates or any(a >= b for a, b in itertools.pairwise(rates)):
+        named = " ".join(f"{rate:g}" for rate in rates)
+        raise ConfigError(f"The rates must increase within 0 .. {highest}, not be {named!r}.")
+    params = dict(params)
+    for part in RATE_TABLES:
+        table = jnp.asarray(params[part]["rate_scale"])
+        placed = interpolate_rate_scale(table, jnp.asarray(rates, jnp.float32))
+        params[part] = {**params[part], "rate_scale": placed}
+    return {**config, "model": {**config["model"], "rate_points": len(rates)}}, params
 
 
 def coded_latents(
