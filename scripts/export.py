@@ -40,13 +40,12 @@ def main() -> int:
         if arguments.data:
             config["data"]["folder"] = arguments.data
         params = checkpoints.averaged_parameters(arguments.workdir, arguments.step)
-        batches = setup.open_batches(config)
         if arguments.rates:
             config, params = at_rates(config, params, arguments.rates)
         written = export(
             config,
             params,
-            batches,
+            setup.open_batches(config),
             arguments.output,
             count=arguments.batches,
             dtype=arguments.dtype,

@@ -19,8 +19,6 @@ from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
 from glc_jax.training.step import to_float
 
-RATE_TABLES = ("g_a", "g_s")
-
 
 def at_rates(
     config: Mapping[str, Any], params: Mapping[str, Any], rates: Sequence[float]
@@ -37,7 +35,7 @@ def at_rates(
         named = " ".join(f"{rate:g}" for rate in rates)
         raise ConfigError(f"The rates must increase within 0 .. {highest}, not be {named!r}.")
     params = dict(params)
-    for part in RATE_TABLES:
+    for part in ("g_a", "g_s"):
         table = jnp.asarray(params[part]["rate_scale"])
         placed = interpolate_rate_scale(table, jnp.asarray(rates, jnp.float32))
         params[part] = {**params[part], "rate_scale": placed}

@@ -22,7 +22,7 @@ from glc_jax.models.glc import GLC
 from glc_jax.models.spatial_prior import split_prior_params
 from glc_jax.training.codebook import code_share
 
-_SHARE_PERIOD = 1000  # steps after which the turns begin anew: float32 counts them exactly
+_TURNS_PERIOD = 1000  # steps after which the turns begin anew: float32 counts them exactly
 
 LATENT_CODEBOOK = "vqvae/quantizer/codebook"
 HYPER_CODEBOOK = "hyperprior/quantizer/codebook"
@@ -76,9 +76,8 @@ def draw_samples(
     many, and so do samples seen through the codebook, evenly at `codebook.quantised_share`.
     """
     keys = jax.vmap(lambda slot: jax.random.fold_in(rng, slot))(slots)
-    points = config["model"]["rate_points"]
-    rate = (step % points * config["batch"] + slots) % points
-    turn = step % _SHARE_PERIOD * config["batch"] + slots
+    turn = step % _TURNS_PERIOD * config["batch"] + slots
+    rate = turn % config["model"]["rate_points"]
     share = config["codebook"]["quantised_share"]
     quantised = jnp.floor((turn + 1) * share) > jnp.floor(turn * share)
     ready = jnp.asarray(step >= config["codebook"]["kmeans_step"])
