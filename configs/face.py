@@ -82,6 +82,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.losses.multiscale_l1 = 0.0
     config.losses.lpips = 1.0
     config.losses.dists = 0.0
+    config.losses.spectral_excess = 0.0  # against hatching
     config.dists_window = 64  # pixels a side of the centre of each crop that DISTS sees
     config.dists_group = 4  # of these centres are compared as one picture
     config.lpips_network = "vgg"

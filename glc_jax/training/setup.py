@@ -14,6 +14,7 @@ from glc_jax import weights
 from glc_jax.data.pipeline import Batches, training_batches
 from glc_jax.data.sources import CachedSource, FolderSource, Source, TFDSSource
 from glc_jax.errors import ConfigError
+from glc_jax.losses import spectrum
 from glc_jax.metrics import dists, lpips_weights
 from glc_jax.models import glc
 from glc_jax.training import checkpoints, linear_start
@@ -68,6 +69,11 @@ def check_config(config: Config) -> None:
         raise ConfigError(f"dtype is {config['dtype']!r}; it must be float32 or bfloat16.")
     if config["losses"]["dists"] and config["dists_window"] < 16:
         raise ConfigError(f"dists_window is {config['dists_window']}; it must be at least 16.")
+    if config["losses"]["spectral_excess"] and config["data"]["crop"] < spectrum.SMALLEST:
+        raise ConfigError(
+            f"data.crop is {config['data']['crop']}; the spectral loss takes at least "
+            f"{spectrum.SMALLEST}."
+        )
     part, group = config["batch"] // config["accumulate"], config["dists_group"]
     if config["losses"]["dists"] and (group < 1 or part % group):
         raise ConfigError(

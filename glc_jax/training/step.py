@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 
 from glc_jax.losses import adversarial, perceptual, pixel
+from glc_jax.losses.spectrum import spectral_excess
 from glc_jax.models.discriminator import PatchDiscriminator
 from glc_jax.models.glc import GLC
 from glc_jax.training.codebook import perplexity, revive
@@ -100,6 +101,8 @@ def make_train_step(
                     networks["dists"], x_hat, images, config["dists_window"], config["dists_group"]
                 )
             )
+        if weights["spectral_excess"]:
+            losses["spectral_excess"] = jnp.mean(spectral_excess(x_hat, images))
         return weighted(losses), losses
 
     def weighted(losses: Metrics) -> jax.Array:

@@ -108,6 +108,11 @@ def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
         (1, {"checkpoint__best": "dists"}, "only measured where it is a loss"),
         (1, {"losses__dists": 1.0, "dists_window": 8}, "dists_window is 8"),
         (1, {"losses__dists": 1.0, "dists_group": 3}, "does not divide the 8 crops"),
+        (
+            1,
+            {"losses__spectral_excess": 1.0},
+            "data.crop is 32; the spectral loss takes at least 48",
+        ),
         (2, {"lambdas": (1.0,)}, "1 values for 4 rates"),
         (2, {"quantizer": "dice"}, "no quantizer 'dice'"),
         (2, {"adversarial__weight": 1.0}, "no picture to show"),
