@@ -139,6 +139,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.batch = 4
         config.losses.lpips = 1.0
         config.losses.dists = 4.5
+        config.losses.spectral_excess = 2.0
         config.losses.latent = 0.0
         config.losses.code_prediction = config.losses.pixel_code_prediction = 0.0
         config.lambdas = (10.0, 4.8, 2.5, 1.2)

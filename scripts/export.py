@@ -1,7 +1,8 @@
 """A training run as a weights file: python scripts/export.py WORKDIR -o weights.safetensors.
 
 Takes the averaged parameters of the newest checkpoint, quantises the entropy networks with
-pictures of the run's own data, and writes what `glc --weights` and `glc_jax.load` read.
+pictures of the run's own data, and writes what `glc --weights` and `glc_jax.load` read. Of several
+runs, each begun from the one before (`init_from`), it writes the mean.
 """
 
 import argparse
@@ -11,11 +12,19 @@ import sys
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("workdir", type=pathlib.Path, help="a folder that train.py wrote")
+    parser.add_argument(
+        "workdirs",
+        type=pathlib.Path,
+        nargs="+",
+        metavar="WORKDIR",
+        help="a folder that train.py wrote; of several the mean of their parameters is taken",
+    )
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="weights file")
-    parser.add_argument("--step", type=int, help="checkpoint to take (default: the newest)")
+    parser.add_argument("--step", type=int, help="checkpoint of each (default: the newest)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
-    parser.add_argument("--data", help="folder to calibrate with (default: the run's own data)")
+    parser.add_argument(
+        "--data", help="folder to calibrate with (default: the last run's own data)"
+    )
     parser.add_argument(
         "--rates",
         type=float,
@@ -29,17 +38,14 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
-    from glc_jax.errors import ConfigError, GLCError
-    from glc_jax.training import checkpoints, setup
-    from glc_jax.training.export import at_rates, export
+    from glc_jax.errors import GLCError
+    from glc_jax.training import setup
+    from glc_jax.training.export import at_rates, export, mean_of_runs
 
     try:
-        config = checkpoints.read_config(arguments.workdir)
-        if config is None:
-            raise ConfigError(f"{arguments.workdir} holds no run.")
+        config, params = mean_of_runs(arguments.workdirs, arguments.step)
         if arguments.data:
             config["data"]["folder"] = arguments.data
-        params = checkpoints.averaged_parameters(arguments.workdir, arguments.step)
         if arguments.rates:
             config, params = at_rates(config, params, arguments.rates)
         written = export(

@@ -17,7 +17,30 @@ from glc_jax.entropy.range_coder import PRECISION
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
+from glc_jax.training import checkpoints
 from glc_jax.training.step import to_float
+
+
+def mean_of_runs(
+    workdirs: Sequence[pathlib.Path], step: int | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The last run's config and the mean of the runs' averaged parameters: (config, params).
+
+    A run that was begun from another one is usually in the same valley, and what lies between
+    them is often better than either (Wortsman et al., "Model soups", ICML 2022, arXiv 2203.05482).
+    `step` is the checkpoint of each, the newest by default. Raises `ConfigError` for a folder
+    without a run and for runs of different models.
+    """
+    configs = []
+    for workdir in workdirs:
+        config = checkpoints.read_config(workdir)
+        if config is None:
+            raise ConfigError(f"{workdir} holds no run.")
+        if configs and config["model"] != configs[0]["model"]:
+            raise ConfigError(f"{workdirs[0]} and {workdir} hold runs of different models.")
+        configs.append(config)
+    trees = [checkpoints.averaged_parameters(workdir, step) for workdir in workdirs]
+    return configs[-1], jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
 
 
 def at_rates(

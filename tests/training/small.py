@@ -49,7 +49,7 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     config.data.crop = config.eval.crop = CROP
     config.data.scale = (0.4, 1.0)
     config.data.cache_gb = 0.1
-    config.losses.update({"lpips": 1.0, "dists": 0.0, "latent": 1.0})
+    config.losses.update({"lpips": 1.0, "dists": 0.0, "spectral_excess": 0.0, "latent": 1.0})
     config.losses.update({"code_prediction": 0.05, "pixel_code_prediction": 0.05})
     config.lambdas = (16.0, 8.0, 4.0, 2.0)
     config.batch = BATCH

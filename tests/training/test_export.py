@@ -1,11 +1,14 @@
 """From trained parameters to a weights file that writes files."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import glc_jax
 from glc_jax.errors import ConfigError
-from glc_jax.training.export import at_rates, export
+from glc_jax.training import checkpoints, setup
+from glc_jax.training.export import at_rates, export, mean_of_runs
 from tests.small_model import picture
 from tests.training import small
 
@@ -38,6 +41,39 @@ def test_rate_points_can_be_placed_between_the_trained_ones(trained):
 def test_rates_that_cannot_be_points_are_told(trained, rates):
     with pytest.raises(ConfigError, match=r"increase within 0 \.\. 3"):
         at_rates(*trained, rates)
+
+
+def _run(workdir, config, seed):
+    """A run's folder with one checkpoint of random parameters, which come back."""
+    params = jax.tree.map(jnp.asarray, small.parameters(config, seed))
+    workdir.mkdir()
+    checkpoints.write_config(workdir, setup.plain(config))
+    saved = checkpoints.Checkpoints(workdir, keep=1, best="lpips")
+    saved.save(setup.initial_state(config, params, {}))
+    saved.close()
+    return params
+
+
+@pytest.mark.slow
+def test_of_several_runs_the_mean_is_taken_and_the_last_config(tmp_path):
+    names = [tmp_path / name for name in ("first", "second", "other")]
+    first = _run(names[0], small.config(3), 0)
+    second = _run(names[1], small.config(3, batch=4), 1)
+    config, params = mean_of_runs(names[:2])
+    assert config["batch"] == 4
+    jax.tree.map(
+        lambda found, a, b: np.testing.assert_allclose(found, (a + b) / 2, atol=1e-6),
+        params,
+        first,
+        second,
+    )
+    of_one = mean_of_runs(names[:1])[1]
+    assert small.largest_difference(of_one, first) == 0
+    _run(names[2], small.config(3, model__latent_channels=16), 2)
+    with pytest.raises(ConfigError, match="different models"):
+        mean_of_runs([names[0], names[2]])
+    with pytest.raises(ConfigError, match="nothing holds no run"):
+        mean_of_runs([names[0], tmp_path / "nothing"])
 
 
 @pytest.mark.slow
