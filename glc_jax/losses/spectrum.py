@@ -31,8 +31,8 @@ def spectral_excess(x: jax.Array, y: jax.Array) -> jax.Array:
     """
     if min(x.shape[1:3]) < SMALLEST:
         raise ValueError(f"the images have {x.shape[1:3]} pixels; it takes {SMALLEST} a side")
-    powers = (_power(image) + _FLOOR for image in (x, jax.lax.stop_gradient(y)))
-    excess = jax.nn.relu(jnp.log(next(powers) / next(powers)))
+    power_x, power_y = (_power(image) + _FLOOR for image in (x, jax.lax.stop_gradient(y)))
+    excess = jax.nn.relu(jnp.log(power_x / power_y))
     return jnp.mean(excess[..., _FINE], axis=(1, 2, 3))
 
 

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from glc_jax.losses import adversarial, perceptual, pixel
-from glc_jax.losses.spectrum import spectral_excess
+from glc_jax.losses import adversarial, perceptual, pixel, spectrum
 from glc_jax.models.discriminator import PatchDiscriminator
 from glc_jax.models.glc import GLC
 from glc_jax.training.codebook import perplexity, revive
@@ -102,7 +101,7 @@ def make_train_step(
                 )
             )
         if weights["spectral_excess"]:
-            losses["spectral_excess"] = jnp.mean(spectral_excess(x_hat, images))
+            losses["spectral_excess"] = jnp.mean(spectrum.spectral_excess(x_hat, images))
         return weighted(losses), losses
 
     def weighted(losses: Metrics) -> jax.Array:

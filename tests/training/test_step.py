@@ -67,7 +67,7 @@ def test_dists_and_spectral_excess_are_losses_and_dists_is_measured_on_held_out_
     state = small.state(config)
     batch = small.batch()
     batch["image"] = np.tile(batch["image"], (1, 2, 2, 1))
-    _, metrics = small.jit_train_step(config)(state, batch, KEY)
+    after, metrics = small.jit_train_step(config)(state, batch, KEY)
     names = ("l1", "multiscale_l1", "dists", "spectral_excess")
     total = sum(config["losses"][name] * float(metrics[name]) for name in names)
     assert 0.05 < float(metrics["dists"]) < 1
@@ -75,7 +75,7 @@ def test_dists_and_spectral_excess_are_losses_and_dists_is_measured_on_held_out_
     assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
     eval_step = jax.jit(make_eval_step(setup.build_model(config), config))
     batch = {"image": small.batch()["image"], "weight": np.ones(small.BATCH, np.float32)}
-    sums, _ = eval_step(state.params, batch, state.perceptual)
+    sums, _ = eval_step(after.params, batch, after.perceptual)
     means = averages(jax.device_get(sums))
     assert "lpips" not in means
     assert means["dists"] == pytest.approx((means["dists/latent"] + means["dists/codebook"]) / 2)
