@@ -114,7 +114,7 @@ ENCODERS = {
     ),
     "avif": Encoder(
         *("AVIF", ".avif", "AVIF", 0, 100),
-        options={"speed": 6},  # the encoder's own default
+        options={"speed": 0},  # the slowest, for the smallest files
         available=lambda: features.check("avif"),
         version=lambda: features.version("avif"),
     ),

@@ -17,7 +17,7 @@ from glc_jax.entropy.range_coder import PRECISION
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
-from glc_jax.training import checkpoints
+from glc_jax.training import checkpoints, setup
 from glc_jax.training.step import to_float
 
 
@@ -37,7 +37,8 @@ def mean_of_runs(
         if config is None:
             raise ConfigError(f"{workdir} holds no run.")
         if configs and config["model"] != configs[0]["model"]:
-            raise ConfigError(f"{workdirs[0]} and {workdir} hold runs of different models.")
+            difference = setup.differences(config["model"], configs[0]["model"])
+            raise ConfigError(f"{workdir} is of another model than {workdirs[0]}: {difference}.")
         configs.append(config)
     trees = [checkpoints.averaged_parameters(workdir, step) for workdir in workdirs]
     return configs[-1], jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)

@@ -49,10 +49,9 @@ def check_config(config: Config) -> None:
         raise ConfigError("steps, batch and accumulate must be at least 1.")
     points = config["model"]["rate_points"]
     if config["stage"] > 1:
-        if config["batch"] % (points * config["accumulate"]):
+        if config["batch"] % points and points % config["batch"]:
             raise ConfigError(
-                f"A batch of {config['batch']} in {config['accumulate']} parts does not hold "
-                f"the {points} rate points equally often."
+                f"Batches of {config['batch']} do not hold the {points} rate points equally often."
             )
         if len(config["lambdas"]) != points:
             raise ConfigError(f"lambdas has {len(config['lambdas'])} values for {points} rates.")
@@ -145,7 +144,7 @@ def initial_parameters(config: Config) -> Any:
         given_model, given = file.config["model"], file.tree["params"]
     if plain(given_model) != plain(config["model"]):
         raise ConfigError(
-            f"init_from: {source} is of another model: {_differences(given_model, config['model'])}"
+            f"init_from: {source} is of another model: {differences(given_model, config['model'])}"
         )
     found = dict(weights.flatten(given))
     wanted = {path for path, _ in weights.flatten(abstract_parameters(config))}
@@ -164,7 +163,7 @@ def random_parameters(config: Config) -> Any:
     return jax.jit(model.init)(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
 
 
-def _differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The fields in which two configs differ, with both values."""
     a, b = (dict(weights.flatten(plain(config))) for config in (one, other))
     names = sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
@@ -178,7 +177,7 @@ def check_resumable(config: Config, workdir: pathlib.Path) -> None:
         return
     for section in ("stage", "model", "trainable"):
         if plain({section: other[section]}) != plain({section: config[section]}):
-            difference = _differences({section: other[section]}, {section: config[section]})
+            difference = differences({section: other[section]}, {section: config[section]})
             raise ConfigError(f"{workdir} holds a run of another config: {difference}.")
 
 

@@ -242,7 +242,7 @@ def _transform_coding(
         logits = model.apply(variables, latent_hat, method="predict_codes")
         losses["code_prediction"] = jnp.mean(code_prediction.cross_entropy(logits, indices))
     points = config["model"]["rate_points"]
-    metrics = {  # every rate point has the same share of the batch
+    metrics = {  # over steps enough, every rate point has the same share of the samples
         f"bpp_y_{point}": points * jnp.mean(bpp * (samples.rate == point))
         for point in range(points)
     }

@@ -83,6 +83,7 @@ def test_a_mesh_or_an_accumulation_that_does_not_divide_the_batch(tmp_path, pict
     assert "does not divide" in sentence(tmp_path, data__folder=pictures, mesh__model=64)
     text = sentence(tmp_path, 2, data__folder=pictures, batch=6)
     assert "4 rate points equally often" in text
+    setup.check_config(small.config(2, batch=2))  # takes two steps for the four
 
 
 def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
