@@ -136,7 +136,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     if config.stage == 3:
         config.steps = 10_000
         config.optimizer = optimizer(4e-4)
-        config.data.crop = 192  # VGG16's last layer, in DISTS, sees 196 pixels
+        config.data.crop = 192  # VGG16's last layer, in DISTS, sees 211 pixels
         config.data.scale = (0.35, 1.0)
         config.batch = 2
         config.losses.lpips = 1.0
