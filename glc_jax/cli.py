@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from glc_jax import images, jobs
+from glc_jax import images, jobs, memory
 from glc_jax.errors import ConfigError, GLCError, InputError
 from glc_jax.jobs import STDIO, Job, UsageError
 
@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "compress",
         help="pictures to .glc files",
         description="Compress anything Pillow reads. The name of the output is that of the input "
-        "with the suffix .glc unless -o gives one; a name that -o gives is overwritten.",
+        "with the suffix .glc unless -o gives one; a .glc file that -o names is overwritten.",
     )
     _add_files(command, "a picture, a folder of pictures, or - for standard input")
     amount = command.add_mutually_exclusive_group()
@@ -120,10 +120,8 @@ def _parser() -> argparse.ArgumentParser:
         help="choose the rate that comes nearest to a file of N bytes without more",
     )
     _add_weights(command, "which model to use")
-    command.add_argument(
-        "--background", metavar="COLOR", help="what to put behind transparent pixels: white, '#888'"
-    )
-    _add_max_pixels(command)
+    _add_background(command)
+    _add_limits(command)
     command.set_defaults(command=compress)
 
     command = commands.add_parser(
@@ -136,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
         "--preview", action="store_true", help="a rough picture, from the hyper-information z alone"
     )
     _add_weights(command, "the model to use where it is not the packaged one that the file names")
-    _add_max_pixels(command)
+    _add_limits(command)
     command.set_defaults(command=decompress)
 
     command = commands.add_parser(
@@ -186,8 +184,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH|URL",
         help="weights of the Inception network; FID and KID are not computed without them",
     )
+    command.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["psnr", "ms_ssim", "lpips", "dists"],
+        metavar="METRIC",
+        help="of psnr, ms_ssim, lpips, lpips_vgg, dists (default: all but lpips_vgg)",
+    )
+    command.add_argument(
+        "-f", "--force", action="store_true", help="write into a folder that holds other things"
+    )
     _add_weights(command, "which model to measure")
-    _add_max_pixels(command)
+    _add_background(command)
+    _add_limits(command)
     command.set_defaults(command=evaluate)
     return parser
 
@@ -200,9 +209,23 @@ def _add_files(command: argparse.ArgumentParser, what: str) -> None:
         metavar="OUT",
         help="the file to write (- for standard output); a folder, if there are several inputs",
     )
-    command.add_argument(
-        "-f", "--force", action="store_true", help="without -o: replace files that exist"
+    existing = command.add_mutually_exclusive_group()
+    existing.add_argument(
+        "-f",
+        "--force",
+        dest="existing",
+        action="store_const",
+        const="replace",
+        help="replace files that exist",
     )
+    existing.add_argument(
+        "--skip-existing",
+        dest="existing",
+        action="store_const",
+        const="skip",
+        help="leave out what has its output already, to go on with a folder",
+    )
+    command.set_defaults(existing="refuse")
     command.add_argument("-q", "--quiet", action="store_true", help="print problems only")
 
 
@@ -214,7 +237,20 @@ def _add_weights(command: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def _add_max_pixels(command: argparse.ArgumentParser) -> None:
+def _add_background(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--background", metavar="COLOR", help="what to put behind transparent pixels: white, '#888'"
+    )
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-memory",
+        type=_bytes,
+        metavar="SIZE",
+        help="refuse pictures that need more, 4GB for example (default: what the machine and the "
+        "container have free)",
+    )
     command.add_argument(
         "--max-pixels",
         type=_count,
@@ -256,6 +292,13 @@ def _count(text: str) -> int:
 _count.__name__ = "whole number"
 
 
+def _bytes(text: str) -> int:
+    try:
+        return memory.parse(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
 # ---------------------------------------------------------------------------- commands
 
 
@@ -263,21 +306,19 @@ def compress(options: argparse.Namespace) -> int:
     """`glc compress`."""
     from glc_jax import weights
 
-    if options.background is not None:
-        try:
-            images.parse_color(options.background)
-        except InputError as error:
-            raise UsageError(f"--background: {error}") from error
+    _check_background(options.background)
     path = weights.resolve(options.weights)
     weights.describe(path)  # a bad weights file is told before any work
+    load = functools.partial(_codec, path, options.max_memory)
 
     def work(job: Job) -> str:
         image = images.read(
             sys.stdin.buffer if job.source == STDIO else job.source,
             max_pixels=options.max_pixels,
             background=options.background,
+            fits=lambda height, width: load().require_memory(height, width, "compress"),
         )
-        codec = _codec(path)
+        codec = load()
         height, width, _ = image.shape
         target = options.target_bytes
         if options.target_bpp is not None:
@@ -300,6 +341,14 @@ def compress(options: argparse.Namespace) -> int:
     return _work(options, work, suffix=".glc", find=images.find)
 
 
+def _check_background(color: str | None) -> None:
+    if color is not None:
+        try:
+            images.parse_color(color)
+        except InputError as error:
+            raise UsageError(f"--background: {error}") from error
+
+
 def decompress(options: argparse.Namespace) -> int:
     """`glc decompress`."""
     from glc_jax import bitstream, weights
@@ -314,7 +363,7 @@ def decompress(options: argparse.Namespace) -> int:
         data = jobs.read(job.source)
         with _about(job.source):
             header = bitstream.parse(data, max_pixels=options.max_pixels)
-            codec = _codec(given or weights.matching(header.fingerprint))
+            codec = _codec(given or weights.matching(header.fingerprint), options.max_memory)
             image = codec.decompress(data, preview=options.preview, max_pixels=options.max_pixels)
         job.write(images.encode(image, kind))
         return f"{header.width} x {header.height} pixels"
@@ -363,6 +412,7 @@ def evaluate(options: argparse.Namespace) -> int:
     """`glc evaluate`."""
     from glc_jax import weights
 
+    _check_background(options.background)
     path = weights.resolve(options.weights)
     weights.describe(path)
     prepare_jax()
@@ -370,13 +420,22 @@ def evaluate(options: argparse.Namespace) -> int:
         from glc_jax import evaluation
         from glc_jax.evaluation import datasets
 
-        dataset = datasets.load(options.folder, options.dataset, options.max_pixels)
+        dataset = datasets.load(
+            options.folder,
+            options.dataset,
+            options.max_pixels,
+            background=options.background,
+            leave_out=options.output,
+        )
         with _bar(dataset.label) as update:
             found = evaluation.run(
                 dataset,
-                _codec(path),
+                _codec(path, options.max_memory),
                 options.output,
                 rates=options.rates,
+                metrics=options.metrics,
+                max_memory=options.max_memory,
+                force=options.force,
                 inception=options.inception,
                 progress=lambda done, total, name: update(completed=done, total=total),
             )
@@ -420,15 +479,15 @@ def _work(
     work: Callable[[Job], str],
     *,
     suffix: str,
-    find: Callable[[str], list[Path]],
+    find: Callable[..., list[Path]],
 ) -> int:
     """Does every job that can be done, and reports each; the exit status tells whether all were."""
-    todo, errors = jobs.plan(
-        options.inputs, options.output, suffix=suffix, find=find, force=options.force
+    todo, errors, failed, skipped = jobs.plan(
+        options.inputs, options.output, suffix=suffix, find=find, existing=options.existing
     )
+    total = len(todo) + failed
     for error in errors:
         _complain(str(error))
-    failed = len(errors)
     label = Path(todo[0].source).name if len(todo) == 1 else f"{len(todo)} files"
     with _bar(label, len(todo)) as update:
         for job in todo:
@@ -456,18 +515,20 @@ def _work(
             if _signals:
                 raise KeyboardInterrupt
             update(advance=1)
-    if failed and len(todo) + len(errors) > 1:
-        _complain(f"{failed} of {len(todo) + len(errors)} failed.")
+    if skipped and not options.quiet:
+        _complain(f"{skipped} left out, since {'its' if skipped == 1 else 'their'} output exists.")
+    if failed and total > 1:
+        _complain(f"{failed} of {total} failed.")
     return int(failed > 0)
 
 
 @functools.lru_cache(maxsize=2)
-def _codec(path: Path) -> Codec:
+def _codec(path: Path, max_memory: int | None) -> Codec:
     """Loaded when the first input has turned out to be usable, and kept for the others."""
     prepare_jax()
     from glc_jax import codec
 
-    return codec.load(path)
+    return codec.load(path, max_memory)
 
 
 def prepare_jax() -> None:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import FlaxError
 
-from glc_jax import bitstream, images, weights
+from glc_jax import bitstream, images, memory, weights
 from glc_jax.entropy.distributions import gaussian_bits
 from glc_jax.entropy.exact import EntropyNetworks
 from glc_jax.entropy.integer import x64
@@ -54,13 +54,17 @@ class Estimate(NamedTuple):
     reconstruction: np.ndarray
 
 
-def load(name_or_path: str | os.PathLike[str] | None = None) -> Codec:
+def load(
+    name_or_path: str | os.PathLike[str] | None = None, max_memory: int | str | None = None
+) -> Codec:
     """The codec of a packaged model's name or of a weights file; None means the default.
+
+    `max_memory` is that of `Codec`.
 
     Raises:
       WeightsError: there is no such file, or it is damaged, foreign or newer.
     """
-    return Codec(weights.load(weights.resolve(name_or_path)))
+    return Codec(weights.load(weights.resolve(name_or_path)), max_memory)
 
 
 class Codec:
@@ -68,13 +72,18 @@ class Codec:
 
     The first call for a picture of a new (padded) size compiles; later ones are fast.
 
+    A picture that needs more than `max_memory` (bytes, or "4GB"), by `memory.needed_bytes`, is
+    refused with a TooLargeError before anything of it is allocated. None, the default, stands for
+    what the machine, its containers or the accelerator have free at that time.
+
     Attributes:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
       params: float32 parameters, as the model's `apply` takes them under "params".
     """
 
-    def __init__(self, loaded: weights.Weights) -> None:
+    def __init__(self, loaded: weights.Weights, max_memory: int | str | None = None) -> None:
         self._weights = loaded
+        self._max_memory = None if max_memory is None else memory.parse(max_memory)
         self.config = loaded.config
         self._model = _build(loaded)
         parts = loaded.tree.get("params", {})
@@ -114,6 +123,7 @@ class Codec:
 
         Raises:
           InputError: not such a picture, or a rate out of range.
+          TooLargeError: it needs more memory than there is.
           WeightsError: the weights have no integer entropy networks.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
@@ -157,6 +167,7 @@ class Codec:
 
         Raises:
           BitstreamError: damaged, foreign, newer, too large, or coded with other weights.
+          TooLargeError: the picture needs more memory than there is.
         """
         container = bitstream.parse(data, max_pixels=max_pixels)
         if container.fingerprint != self.fingerprint:
@@ -170,8 +181,9 @@ class Codec:
                 f"The file states rate {container.rate:g}, above these weights' highest, "
                 f"{self.highest_rate:g}; it is damaged."
             )
-        y_hat = self._decode_latent(container, preview)
         height, width = container.height, container.width
+        self.require_memory(height, width, "decompress")
+        y_hat = self._decode_latent(container, preview)
         pixels = _reconstruct(self._model, self.params, y_hat, np.float32([container.rate]))
         return np.asarray(pixels)[0, :height, :width]
 
@@ -181,6 +193,7 @@ class Codec:
         Arguments and errors as those of `compress`; the rate is used as it is.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
+        self.require_memory(*pixels.shape[:2], "estimate")
         rates = np.float32([rate])
         with x64():
             precise = rates.astype(_estimate_dtype())
@@ -195,6 +208,14 @@ class Codec:
             y_q=np.asarray(coded.y_q, np.int32)[0],
             reconstruction=shown[0, :height, :width],
         )
+
+    def require_memory(self, height: int, width: int, operation: memory.Operation) -> None:
+        """Raises TooLargeError where a picture of this size needs more memory than there is."""
+        limit = self._max_memory
+        if limit is None and jax.default_backend() != "cpu":
+            limit = _device_free_bytes()
+        needed = memory.needed_bytes(self.config["model"], height, width, operation)
+        memory.require(needed, limit, height, width, f"to {operation}")
 
     def _checked_rate(self, rate: float) -> float:
         if not 0 <= rate <= self.highest_rate:
@@ -215,6 +236,7 @@ class Codec:
 
     def _latent(self, pixels: np.ndarray) -> jax.Array:
         """l [1, h, w, C] of the padded picture."""
+        self.require_memory(*pixels.shape[:2], "compress")
         return _encode(self._model, self.params, self._pad(pixels))
 
     def _pad(self, pixels: np.ndarray) -> np.ndarray:
@@ -271,6 +293,14 @@ class Codec:
         if bitstream.symbols_check(z_indices[0], decoded.y_hat_fixed[0]) != container.symbols_check:
             raise BitstreamError("The file is damaged: its check does not match its symbols.")
         return decoded.y_hat
+
+
+def _device_free_bytes() -> int | None:
+    """What the accelerator has left; None where it does not say."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" not in stats:
+        return None
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
 
 
 def _build(loaded: weights.Weights) -> glc.GLC:

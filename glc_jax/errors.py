@@ -23,3 +23,7 @@ class ConfigError(GLCError):
 
 class OutputError(GLCError):
     """A place that cannot be written to."""
+
+
+class TooLargeError(GLCError):
+    """A picture that needs more memory than there is, or than may be used."""

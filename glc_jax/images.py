@@ -10,10 +10,11 @@ import os
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from glc_jax.errors import InputError, OutputError
+from glc_jax.errors import GLCError, InputError, OutputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,11 @@ PICTURE_SUFFIXES = frozenset(
 )
 """The file names that `find` takes for pictures."""
 
+CAMERA_SUFFIXES = frozenset(
+    f".{name}" for name in ("arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "raw", "rw2", "srw")
+)
+"""Names of photographs that Pillow does not read."""
+
 # What Pillow's readers raise on damaged files, beyond OSError.
 _DAMAGED = (
     *(SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError, RuntimeError),
@@ -45,6 +51,7 @@ def read(
     *,
     max_pixels: int | None = MAX_PIXELS,
     background: Color | None = None,
+    fits: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """The picture in a file as `to_rgb` gives it.
 
@@ -53,13 +60,14 @@ def read(
       max_pixels: refuse a larger width x height before anything is decoded; None for no limit.
         (Pillow's own `PIL.Image.MAX_IMAGE_PIXELS` applies as well.)
       background: as in `to_rgb`.
+      fits: called with (height, width) before anything is decoded; may raise a GLCError.
 
     Returns:
       uint8 [height, width, 3], sRGB, upright.
 
     Raises:
       InputError: missing, no picture, damaged, too large, or transparent without a background.
-        The message begins with the name of the file.
+        The message begins with the name of the file, as does that of an error which `fits` raised.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -74,11 +82,13 @@ def read(
                     f"{width} x {height} = {width * height:,} pixels are more than the limit of "
                     f"{max_pixels:,} (--max-pixels, max_pixels=)."
                 )
+            if fits is not None:
+                fits(height, width)
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 warnings.warn(f"{name}: only the first of several frames is used.", stacklevel=2)
             return to_rgb(image, background=background)
-    except InputError as error:
-        raise InputError(f"{name}: {error}") from error
+    except GLCError as error:
+        raise type(error)(f"{name}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{name}: no such file.") from error
     except IsADirectoryError as error:
@@ -147,29 +157,85 @@ def parse_color(color: Color) -> tuple[int, int, int]:
         raise InputError(f"{color!r} is not a colour: try white or '#ffffff'.") from None
 
 
-def find(folder: str | os.PathLike[str]) -> list[Path]:
+def find(
+    folder: str | os.PathLike[str],
+    leave_out: str | os.PathLike[str] | None = None,
+    unreadable: list[GLCError] | None = None,
+) -> list[Path]:
     """The picture files in a folder and its subfolders, by their names, sorted; hidden ones not.
 
+    `leave_out` and `unreadable` as in `walk`.
+
     Raises:
-      InputError: not a folder, or no picture in it.
+      InputError: not a folder, or no picture in it, or it cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder.")
-    found = [path for path in walk(folder) if path.suffix.lower() in PICTURE_SUFFIXES]
+    files = walk(folder, leave_out, unreadable)
+    found = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     if not found:
         raise InputError(f"{folder}: no pictures in this folder.")
     return found
 
 
-def walk(folder: Path) -> list[Path]:
-    """All files below a folder, sorted, except where a name on the way begins with a dot."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+def is_picture_name(name: str | os.PathLike[str]) -> bool:
+    """Whether a file of this name would be taken for a picture other than .glc."""
+    from PIL import Image
+
+    suffix = Path(name).suffix.lower()
+    if suffix in PICTURE_SUFFIXES | CAMERA_SUFFIXES:
+        return True
+    return suffix != ".glc" and suffix in Image.registered_extensions()
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Whether Pillow takes a file for a picture, by its first bytes."""
+    from PIL import Image
+
+    try:
+        with Image.open(path):
+            return True
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return True
+    except (OSError, *_DAMAGED):
+        return False
+
+
+def walk(
+    folder: Path,
+    leave_out: str | os.PathLike[str] | None = None,
+    unreadable: list[GLCError] | None = None,
+) -> list[Path]:
+    """All files below a folder, sorted, except where a name on the way begins with a dot.
+
+    Args:
+      folder: where to look.
+      leave_out: a folder whose files are not meant.
+      unreadable: takes the errors of subfolders that cannot be read; without it the first of them
+        is raised.
+
+    Raises:
+      InputError: the folder cannot be read.
+    """
+    own = None if leave_out is None else os.path.realpath(leave_out)
+    files = []
+
+    def refused(error: OSError) -> None:
+        found = InputError(f"{error.filename}: this folder cannot be read ({error.strerror}).")
+        if unreadable is None or Path(error.filename) == folder:
+            raise found from error
+        unreadable.append(found)
+
+    for place, folders, names in os.walk(folder, onerror=refused):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and os.path.realpath(os.path.join(place, name)) != own
+        ]
+        paths = (Path(place, name) for name in names if not name.startswith("."))
+        files += [path for path in paths if path.is_file()]
+    return sorted(files)
 
 
 def encode(image: np.ndarray, name: str) -> bytes:
@@ -217,28 +283,47 @@ def picture_format(name: str | os.PathLike[str]) -> str:
     return kind
 
 
-def write(path: str | os.PathLike[str], data: bytes) -> None:
+def write(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> None:
     """Writes a file that takes its name only once all of it is there.
 
     Until then it has a temporary name in the same folder, which is gone again whatever happens.
-    What is no ordinary file (/dev/null, a pipe) is written directly.
+    What is no ordinary file (/dev/null, a pipe) is written directly. Without `replace` a file that
+    has the name already stays, also one that came while this one was made.
 
     Raises:
-      OutputError: the place cannot be written to.
+      OutputError: the place cannot be written to, or is taken.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
             target.write_bytes(data)
             return
+        temporary = target.with_name(f".glc-{os.getpid()}-{os.urandom(6).hex()}.tmp")
         try:
-            temporary.write_bytes(data)
-            os.replace(temporary, target)
+            with open(temporary, "xb") as file:
+                file.write(data)
+            if replace:
+                os.replace(temporary, target)
+            else:
+                _take_free_name(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{path}: exists already.") from error
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+
+
+def _take_free_name(temporary: Path, target: Path) -> None:
+    """Gives a file another name; FileExistsError where that name is taken."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: nearly as good
+        if target.exists():
+            raise FileExistsError(target) from None
+        os.replace(temporary, target)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

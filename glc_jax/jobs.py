@@ -1,25 +1,34 @@
 """Which file of a command line becomes which, and reading and writing them; "-" is a pipe.
 
 IN and -o are taken as `cp` takes them: several inputs or a folder go to a folder, which keeps the
-folder's shape. A name that the user gave is overwritten, one that was chosen here is not.
+folder's shape. Nothing of the user's is lost:
+
+- a name that was chosen here, also within a folder that -o gives, is never taken from a file that
+  has it, unless `force` is given;
+- a name that -o gives is, where that file is empty or of the kind that is to be written;
+- a .glc file never takes a picture's name nor a picture a .glc file's, and no output is one of the
+  inputs, `force` or not.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from glc_jax import images
+from glc_jax import images, pillow_plugin
 from glc_jax.errors import GLCError, InputError, OutputError
 
 STDIO = "-"
+SUFFIX = ".glc"
 FILE_BYTES = 2**28
 """More than any .glc file can have: a longer input is refused unread."""
+
+Existing = Literal["refuse", "replace", "skip"]
+"""What becomes of a file that has an output's name already; "replace" is --force."""
 
 
 class UsageError(GLCError):
@@ -27,25 +36,25 @@ class UsageError(GLCError):
 
 
 class Job(NamedTuple):
-    """One file to make from another. `tree`: the folders of the target are made on the way."""
+    """One file to make from another.
+
+    replace: it may take its name from a file. tree: the folders of the target are made on the way.
+    """
 
     source: str
     target: str
+    replace: bool = True
     tree: bool = False
 
     def check(self) -> None:
         """Refuses early what could not be written after all the work.
 
         Raises:
-          OutputError: the target is the source, or its folder is missing.
+          OutputError: the target's folder is missing.
         """
-        target = Path(self.target)
-        if STDIO not in (self.source, self.target) and target.exists():
-            with contextlib.suppress(FileNotFoundError):  # of the source: reading it says so
-                if os.path.samefile(self.source, target):
-                    raise OutputError(f"{target}: is the input itself; name another output.")
-        if self.target != STDIO and not self.tree and not target.parent.is_dir():
-            raise OutputError(f"{target}: there is no folder {target.parent}.")
+        parent = Path(self.target).parent
+        if self.target != STDIO and not self.tree and not parent.is_dir():
+            raise OutputError(f"{self.target}: there is no folder {parent}.")
 
     def write(self, data: bytes) -> None:
         """Makes the target.
@@ -64,7 +73,19 @@ class Job(NamedTuple):
                 raise OutputError(
                     f"{self.target}: cannot be written ({error.strerror})."
                 ) from error
-        images.write(self.target, data)
+        images.write(self.target, data, replace=self.replace)
+
+
+class Plan(NamedTuple):
+    """The files to make, the errors of inputs that make none, and how many errors there are.
+
+    One error may stand for several inputs. skipped: inputs whose output is there already.
+    """
+
+    jobs: list[Job]
+    errors: list[GLCError]
+    failed: int = 0
+    skipped: int = 0
 
 
 def plan(
@@ -72,20 +93,21 @@ def plan(
     output: str | None,
     *,
     suffix: str,
-    find: Callable[[str], list[Path]],
-    force: bool = False,
-) -> tuple[list[Job], list[GLCError]]:
-    """The files to make, and the errors of inputs that make none.
+    find: Callable[..., list[Path]],
+    existing: Existing = "refuse",
+) -> Plan:
+    """Which files to make.
 
     Args:
       inputs: files, folders, or "-" alone.
       output: file, folder, "-", or None to put each file beside its source.
-      suffix: of the files to make.
-      find: the files in a folder that are meant; raises a GLCError where there are none.
-      force: without `output`, replace files that exist.
+      suffix: of the files to make; SUFFIX where they are .glc files, else they are pictures.
+      find: the files in a folder that are meant: `find_glc` or `images.find`.
+      existing: what becomes of files that have the outputs' names.
 
     Raises:
       UsageError: inputs and output do not go together.
+      OutputError: the output named must not be written to.
     """
     several = len(inputs) > 1 or os.path.isdir(inputs[0])
     if several and STDIO in (*inputs, output):
@@ -93,18 +115,18 @@ def plan(
     if output == STDIO or (output is None and inputs[0] == STDIO):
         if sys.stdout.isatty():
             raise UsageError("a terminal shows no pictures; name the output with -o.")
-        return [Job(inputs[0], STDIO)], []
-    into_folder = several or output is None or os.path.isdir(output) or output.endswith(os.sep)
-    if not into_folder:
-        return [Job(inputs[0], output)], []
-    if output is not None and os.path.exists(output) and not os.path.isdir(output):
-        raise UsageError(f"{output}: is a file; several inputs need a folder to go to.")
+        return Plan([Job(inputs[0], STDIO)], [])
+    into_folder = output is None or os.path.isdir(output) or output.endswith(os.sep)
+    if not into_folder and several:
+        _check_folder(output)
+    elif not into_folder:
+        return _single(inputs[0], output, suffix, existing)
 
     errors: list[GLCError] = []
     targets: dict[Path, Path] = {}  # of each source, its own suffix still on it
     for item in inputs:
         try:
-            sources = find(item) if os.path.isdir(item) else [Path(item)]
+            sources = find(item, unreadable=errors) if os.path.isdir(item) else [Path(item)]
         except GLCError as error:
             errors.append(error)
             continue
@@ -113,31 +135,124 @@ def plan(
             targets[source] = Path(base if output is None else output, source.relative_to(base))
 
     jobs: list[Job] = []
+    skipped = 0
+    there: list[Path] = []
     uses = Counter(target.with_suffix(suffix) for target in targets.values())
     taken: dict[Path, Path] = {}
+    own = _identities(targets)
     for source, target in targets.items():
         name = target.with_suffix(suffix)
         if uses[name] > 1:  # a.jpg and a.png become a.jpg.glc and a.png.glc
             name = target.with_name(target.name + suffix)
         if name in taken:
             errors.append(OutputError(f"{source}: would be {name}, as {taken[name]} is already."))
-        elif output is None and not force and name.exists():
-            errors.append(
-                OutputError(f"{name}: exists already; name the output with -o, or use --force.")
-            )
+        elif _identity(name) in own:
+            errors.append(_input_error(name))
+        elif os.path.exists(name) and existing == "skip":
+            skipped += 1
+        elif os.path.exists(name) and existing == "refuse":
+            there.append(name)
         else:
             taken[name] = source
-            jobs.append(Job(str(source), str(name), tree=True))
-    return jobs, errors
+            jobs.append(Job(str(source), str(name), replace=existing == "replace", tree=True))
+    failed = len(errors) + len(there)
+    if there:
+        errors.append(_there_error(there))
+    return Plan(jobs, errors, failed, skipped)
 
 
-def find_glc(folder: str) -> list[Path]:
-    """The .glc files in a folder and its subfolders, sorted.
+def _check_folder(output: str) -> None:
+    """Raises UsageError where several inputs have a file to go to, or the name of one."""
+    if os.path.exists(output):
+        raise UsageError(f"{output}: is a file; several inputs need a folder to go to.")
+    if _is_glc(output) or images.is_picture_name(output):
+        raise UsageError(
+            f"{output}: several inputs need a folder to go to, and that is a file's name; a folder "
+            f"of this name is made for {output}{os.sep}."
+        )
+
+
+def _single(source: str, output: str, suffix: str, existing: Existing) -> Plan:
+    """The plan of one input and the file that -o names."""
+    if _identity(output) in _identities([source]):
+        raise _input_error(output)
+    if suffix == SUFFIX and images.is_picture_name(output):
+        raise OutputError(
+            f"{output}: has a picture's name, and a .glc file is no such picture; choose a name "
+            "that ends in .glc."
+        )
+    if suffix != SUFFIX and _is_glc(output):
+        raise OutputError(
+            f"{output}: is the name of a .glc file, and this makes a picture; choose a name that "
+            "ends in .png, .jpg, .webp or another picture format."
+        )
+    if os.path.exists(output) and existing == "skip":
+        return Plan([], [], skipped=1)
+    if existing == "refuse" and not _is_of_kind(output, suffix):
+        what = ".glc file" if suffix == SUFFIX else "picture"
+        raise OutputError(
+            f"{output}: exists already and is no {what}; choose another name, or use --force."
+        )
+    return Plan([Job(source, output)], [])
+
+
+def _is_glc(name: str) -> bool:
+    return Path(name).suffix.lower() == SUFFIX
+
+
+def _is_of_kind(path: str, suffix: str) -> bool:
+    """Whether a file with this name may be replaced by a .glc file, or by a picture.
+
+    It may where there is none, where it is empty or no ordinary file, and where it is of that kind.
+    """
+    if not os.path.isfile(path):
+        return True
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+    except OSError:
+        return True  # it cannot be written to either, which is then said
+    if not start:
+        return True
+    if suffix == SUFFIX:
+        return pillow_plugin.accept(start)
+    return not pillow_plugin.accept(start) and images.is_picture(path)
+
+
+def _identity(path: str | Path) -> tuple[int, int] | None:
+    """What is the same for two names of one file; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _identities(paths: Sequence[str | Path] | dict[Path, Path]) -> set[tuple[int, int]]:
+    return {found for path in paths if (found := _identity(path)) is not None}
+
+
+def _input_error(target: str | Path) -> OutputError:
+    return OutputError(f"{target}: is an input itself; name another output.")
+
+
+def _there_error(there: Sequence[Path]) -> OutputError:
+    others = len(there) - 1
+    what = f"and {others} other outputs exist" if others > 1 else "and another output exist"
+    return OutputError(
+        f"{there[0]}: {what if others else 'exists'} already; --skip-existing leaves "
+        f"{'them' if others else 'it'}, --force replaces {'them' if others else 'it'}."
+    )
+
+
+def find_glc(folder: str, unreadable: list[GLCError] | None = None) -> list[Path]:
+    """The .glc files in a folder and its subfolders, sorted; `unreadable` as in `images.walk`.
 
     Raises:
-      InputError: there are none.
+      InputError: there are none, or the folder cannot be read.
     """
-    found = [path for path in images.walk(Path(folder)) if path.suffix.lower() == ".glc"]
+    files = images.walk(Path(folder), unreadable=unreadable)
+    found = [path for path in files if _is_glc(path.name)]
     if not found:
         raise InputError(f"{folder}: no .glc files in this folder.")
     return found

@@ -96,7 +96,8 @@ def _codec(weights: str) -> Codec:
     return codec.load(weights)
 
 
-def _accept(prefix: bytes) -> bool:
+def accept(prefix: bytes) -> bool:
+    """Whether a file that begins so (two bytes are enough) is a .glc file."""
     from glc_jax import bitstream
 
     return int.from_bytes(prefix[:2]) >> 4 == bitstream.MAGIC
@@ -104,7 +105,7 @@ def _accept(prefix: bytes) -> bool:
 
 def register() -> None:
     """Makes the format known to Pillow."""
-    Image.register_open(GLCImageFile.format, GLCImageFile, _accept)
+    Image.register_open(GLCImageFile.format, GLCImageFile, accept)
     Image.register_decoder("glc", GLCDecoder)
     Image.register_save(GLCImageFile.format, save)
     Image.register_extension(GLCImageFile.format, ".glc")

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glc_jax import GLCError, cli
+from glc_jax import GLCError, cli, memory
 from glc_jax.images import MAX_PIXELS
 
 cli.prepare_jax()  # JAX reads these settings when it is imported
@@ -104,26 +104,48 @@ def arguments() -> argparse.Namespace:
         metavar="PIXELS",
         help=f"of FID and KID (default: the data set's, otherwise {datasets.DEFAULT_PATCH_SIZE})",
     )
+    parser.add_argument(
+        "--background", metavar="COLOR", help="what to put behind transparent pixels: white, '#888'"
+    )
     parser.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N")
+    parser.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="refuse pictures that need more, 4GB for example (default: what is free)",
+    )
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="write into a folder that holds other things"
+    )
     return parser.parse_args()
 
 
 def evaluate(options: argparse.Namespace) -> dict[str, Any]:
-    dataset = datasets.load(options.folder, options.dataset, options.max_pixels)
+    max_memory = None if options.max_memory is None else memory.parse(options.max_memory)
+    dataset = datasets.load(
+        options.folder,
+        options.dataset,
+        options.max_pixels,
+        background=options.background,
+        leave_out=options.output,
+    )
     with progress_bar() as progress:
         return runner.run(
             dataset,
-            codec.load(options.weights),
+            codec.load(options.weights, max_memory),
             options.output,
             rates=options.rates,
             against=[name for name in options.against if name in methods.ENCODERS],
             other_codecs=[
-                codec.load(name) for name in options.against if name not in methods.ENCODERS
+                codec.load(name, max_memory)
+                for name in options.against
+                if name not in methods.ENCODERS
             ],
             metrics=options.metrics,
             inception=options.inception,
             inception_sha256=options.inception_sha256,
             patch_size=options.patch_size,
+            max_memory=max_memory,
+            force=options.force,
             progress=progress,
         )
 

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import types
@@ -208,6 +209,42 @@ def test_nothing_measured_is_an_error(tmp_path):
     Image.fromarray(picture(20, 20)).save(tmp_path / "in/a.png")
     with pytest.raises(OutputError, match="cannot be written"):
         run(tmp_path / "in", tmp_path / "file")
+
+
+@pytest.mark.parametrize("name", ["index.html", "results.json", "images"])
+def test_a_folder_of_something_else_is_left_alone(folder, tmp_path, name):
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / name).write_text("{}")
+    with pytest.raises(OutputError, match=f"holds {name}, which is no report's"):
+        run(folder, site)
+    assert [path.name for path in site.iterdir()] == [name]
+    assert (site / name).read_text() == "{}"
+
+
+def test_a_report_within_its_own_input_is_not_measured(folder):
+    run(folder, folder / "report", rates=(0,))
+    found = datasets.load(folder, leave_out=folder / "report")
+    assert [picture.name for picture in found.pictures] == ["a.png", "sub/b.png"]
+
+
+def test_background_of_an_evaluation(tmp_path):
+    Image.new("RGBA", (40, 40), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    (picture,) = datasets.load(tmp_path).pictures
+    with pytest.raises(InputError, match="--background"):
+        picture.load()
+    (picture,) = datasets.load(tmp_path, background="#010203").pictures
+    assert (picture.load() == [1, 2, 3]).all()
+
+
+def test_a_report_is_known_without_its_records_and_force_needs_none(folder, tmp_path):
+    run(folder, tmp_path / "report", rates=(0,))
+    shutil.rmtree(tmp_path / "report" / ".work")  # as docs/evaluation.md allows
+    run(folder, tmp_path / "report", rates=(0,))
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("mine")
+    run(folder, tmp_path / "site", rates=(0,), force=True)
+    assert "mine" not in (tmp_path / "site/index.html").read_text()
 
 
 @pytest.mark.parametrize(

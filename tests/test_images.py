@@ -309,6 +309,41 @@ def test_find_refuses_what_holds_no_picture(tmp_path):
         images.find(tmp_path / "missing")
 
 
+def forbid(monkeypatch, name):
+    """Makes a folder unreadable, also to who may read everything."""
+    scan = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == name:
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+
+
+def test_find_tells_of_folders_that_cannot_be_read(tmp_path, monkeypatch):
+    for name in ("a/x.png", "b/y.png", "secret/z.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"")
+    forbid(monkeypatch, "secret")
+    says = f"{tmp_path}/secret: this folder cannot be read \\(Permission denied\\)"
+    with pytest.raises(InputError, match=says):
+        images.find(tmp_path)
+    unreadable = []
+    found = images.find(tmp_path, unreadable=unreadable)
+    assert [path.name for path in found] == ["x.png", "y.png"]
+    assert [type(error) for error in unreadable] == [InputError]
+    with pytest.raises(InputError, match=says):  # not that it holds no pictures
+        images.find(tmp_path / "secret", unreadable=[])
+
+
+def test_find_leaves_out(tmp_path):
+    for name in ("a.png", "report/images/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert images.find(tmp_path, leave_out=tmp_path / "report") == [tmp_path / "a.png"]
+
+
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".webp"])
 def test_encode_is_lossless_where_the_format_can(suffix):
     pixels = np.random.default_rng(2).integers(0, 256, (9, 11, 3), dtype=np.uint8)
@@ -328,6 +363,29 @@ def test_write_replaces_a_whole_file(tmp_path):
     images.write(path, b"second")
     assert path.read_bytes() == b"second"
     assert os.listdir(tmp_path) == ["out.bin"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_write_leaves_a_taken_name(tmp_path, monkeypatch, links):
+    """Also on a file system that has no links."""
+    if not links:
+
+        def link(source, target):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(os, "link", link)
+    path = tmp_path / "out.bin"
+    images.write(path, b"first", replace=False)
+    with pytest.raises(OutputError, match="exists already"):
+        images.write(path, b"second", replace=False)
+    assert path.read_bytes() == b"first"
+    assert os.listdir(tmp_path) == ["out.bin"]
+
+
+def test_write_of_the_longest_name(tmp_path):
+    path = tmp_path / ("x" * 251 + ".png")
+    images.write(path, b"data")
+    assert path.read_bytes() == b"data"
 
 
 def test_write_follows_links_and_pipes(tmp_path):

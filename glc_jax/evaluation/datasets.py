@@ -99,12 +99,17 @@ class Dataset:
 
 
 def load(
-    source: str | pathlib.Path, name: str | None = None, max_pixels: int = images.MAX_PIXELS
+    source: str | pathlib.Path,
+    name: str | None = None,
+    max_pixels: int = images.MAX_PIXELS,
+    background: images.Color | None = None,
+    leave_out: str | pathlib.Path | None = None,
 ) -> Dataset:
     """The pictures below the folder `source`, or in TFDS; with `name`, checked to be that set.
 
     `source` is a folder, or "tfds" or "tfds:DATA_DIR" for a data set that TFDS has prepared
-    (`name` then says which; DATA_DIR is TFDS's default folder otherwise).
+    (`name` then says which; DATA_DIR is TFDS's default folder otherwise). `background` is what
+    stands behind transparent pixels; `leave_out` a folder whose pictures are not meant: the report.
 
     Raises InputError when there are no pictures, or when `name` is given and number or sizes of
     the pictures found are not that set's; ConfigError for an unknown name or data set.
@@ -116,7 +121,7 @@ def load(
     if scheme == TFDS and not pathlib.Path(source).exists():
         pictures, sizes = _from_tfds(protocol, data_dir or None)
     else:
-        pictures, sizes = _from_folder(pathlib.Path(source), max_pixels)
+        pictures, sizes = _from_folder(pathlib.Path(source), max_pixels, background, leave_out)
     if protocol is None:
         return Dataset(pathlib.Path(source).resolve().name or str(source), pictures)
     check(protocol, len(pictures), sizes, str(source))
@@ -151,8 +156,13 @@ def check(
             )
 
 
-def _from_folder(folder: pathlib.Path, max_pixels: int) -> tuple[list[Picture], Callable]:
-    files = images.find(folder)
+def _from_folder(
+    folder: pathlib.Path,
+    max_pixels: int,
+    background: images.Color | None,
+    leave_out: str | pathlib.Path | None,
+) -> tuple[list[Picture], Callable]:
+    files = images.find(folder, leave_out=leave_out)
     names = [path.relative_to(folder) for path in files]
     keys = ["__".join(name.with_suffix("").parts) for name in names]
     uses = collections.Counter(key.lower() for key in keys)
@@ -160,7 +170,7 @@ def _from_folder(folder: pathlib.Path, max_pixels: int) -> tuple[list[Picture], 
         Picture(
             key if uses[key.lower()] == 1 else "__".join(name.parts),
             str(name),
-            functools.partial(images.read, path, max_pixels=max_pixels),
+            functools.partial(images.read, path, max_pixels=max_pixels, background=background),
         )
         for key, name, path in zip(keys, names, files, strict=True)
     ]

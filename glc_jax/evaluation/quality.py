@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glc_jax import memory
 from glc_jax.errors import ConfigError, WeightsError
 from glc_jax.metrics import dists, fid, kid, lpips, lpips_weights, ms_ssim, patches, psnr
 from glc_jax.metrics.features import alexnet, inception, vgg16
@@ -50,6 +51,9 @@ _MIN_SIZES = {
     "lpips_vgg": vgg16.MIN_SIZE,
     "dists": vgg16.MIN_SIZE,
 }
+BYTES_PER_PIXEL = {"psnr": 24, "ms_ssim": 180, "lpips": 110, "lpips_vgg": 1050, "dists": 1580}
+"""What each metric of pairs takes, from XLA's account of its CPU programs, and 2 % more."""
+
 _INCEPTION_BATCH = 16
 
 
@@ -59,8 +63,11 @@ class PairMeter:
     names: the metrics that are measured; notes: a sentence for each that cannot be, and why.
     """
 
-    def __init__(self, names: Iterable[str] = DEFAULT_PAIR_METRICS) -> None:
-        """Raises ConfigError for a name that is no metric of pairs."""
+    def __init__(
+        self, names: Iterable[str] = DEFAULT_PAIR_METRICS, max_memory: int | None = None
+    ) -> None:
+        """Raises ConfigError for a name that is no metric of pairs; max_memory in bytes."""
+        self._max_memory = max_memory
         self.notes: list[str] = []
         self._functions: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {}
         for name in names:
@@ -79,8 +86,14 @@ class PairMeter:
 
     def measure(self, original: np.ndarray, shown: np.ndarray) -> dict[str, float | None]:
         """Metric -> value for uint8 [H, W, 3] pictures; None where the picture is too small for
-        the metric or the value is not finite (the PSNR of equal pictures)."""
-        smallest = min(original.shape[:2])
+        the metric or the value is not finite (the PSNR of equal pictures). Raises TooLargeError
+        where a metric needs more memory than there is."""
+        height, width = original.shape[:2]
+        smallest = min(height, width)
+        for name in self._functions:
+            needed = BYTES_PER_PIXEL[name] * height * width
+            purpose = f"for {METRICS[name].label}, which --metrics can leave out"
+            memory.require(needed, self._max_memory, height, width, purpose)
         values = {}
         for name, function in self._functions.items():
             value = math.nan

@@ -47,6 +47,8 @@ def run(
     inception: str | os.PathLike | None = None,
     inception_sha256: str = inception_weights.SHA256,
     patch_size: int | None = None,
+    max_memory: int | None = None,
+    force: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure `codec` on `dataset` and write the report to the folder `output`.
@@ -65,6 +67,8 @@ def run(
         computed.
       inception_sha256: that file's SHA-256.
       patch_size: of FID and KID, in pixels; by default the data set's.
+      max_memory: bytes that a metric may take; by default what the machine has free.
+      force: write into a folder that holds other things under a report's names.
       progress: told about each finished step.
 
     Returns:
@@ -74,8 +78,12 @@ def run(
     Raises:
       ConfigError: an unknown metric or encoder, no rate, or the same rate twice.
       WeightsError: Inception's weights cannot be read.
-      OutputError: the report cannot be written, or nothing could be measured.
+      OutputError: the report cannot be written, or nothing could be measured; the folder holds
+        something else.
     """
+    output = pathlib.Path(output)
+    if not force:
+        store.refuse_foreign(output)
     started = time.perf_counter()
     points = [f"{rate:g}" for rate in rates]
     if not points or len(set(points)) < len(points):
@@ -84,7 +92,7 @@ def run(
     tested += [methods.GLC(each, f"glc-{i}") for i, each in enumerate(other_codecs, 2)]
     matched = [methods.Matched(name) for name in dict.fromkeys(against)]
     size = patch_size or dataset.patch_size
-    meter = quality.PairMeter(metrics)
+    meter = quality.PairMeter(metrics, max_memory)
     notes = list(meter.notes)
     if inception is None:
         patch_features = None
@@ -97,9 +105,7 @@ def run(
         patch_features = quality.PatchFeatures(weights, size)
 
     everything = [*tested, *matched]
-    bench = _Bench(
-        store.Store(pathlib.Path(output)), meter, patch_features, inception_sha256, tested, matched
-    )
+    bench = _Bench(store.Store(output), meter, patch_features, inception_sha256, tested, matched)
     total = len(dataset.pictures) * len(points) * len(everything)
     for done, picture in enumerate(dataset.pictures):
         before = done * len(points) * len(everything)
@@ -160,7 +166,7 @@ def run(
         "machine": results.machine(),
         "seconds": time.perf_counter() - started,
     }
-    _write_report(pathlib.Path(output), found, published_name)
+    _write_report(output, found, published_name)
     return found
 
 

@@ -44,6 +44,22 @@ def write(path: pathlib.Path, data: bytes) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
 
 
+def refuse_foreign(output: pathlib.Path) -> None:
+    """Raises OutputError where a report would replace files that are none of an earlier one's."""
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+        found = json.loads((output / "results.json").read_text())
+        if found["schema"].startswith("glc_jax.evaluation/"):
+            return
+    if (output / WORK_FOLDER).is_dir():
+        return
+    for name in ("index.html", "results.json", "items.csv", "files", "images"):
+        if (output / name).exists():
+            raise OutputError(
+                f"{output}: holds {name}, which is no report's, and would be written over; name "
+                "another folder, or use --force."
+            )
+
+
 class Store:
     """The records below a report folder."""
 

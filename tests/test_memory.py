@@ -1,0 +1,243 @@
+"""The estimate of a picture's memory against XLA's account of the programs; the limits as files."""
+
+import copy
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glc_jax import bitstream, codec, memory, weights
+from glc_jax.errors import InputError, TooLargeError
+from glc_jax.evaluation import quality
+from glc_jax.models import glc
+from tests import small_model
+
+HEIGHT, WIDTH = 128, 192
+
+
+def model(base: int, multipliers: list[int], window: int) -> dict:
+    config = copy.deepcopy(small_model.MODEL)
+    blocks = [1] * len(multipliers)
+    config["vqvae"].update(
+        base_channels=base,
+        multipliers=multipliers,
+        window=window,
+        encoder_blocks=blocks,
+        generator_blocks=blocks,
+    )
+    return config
+
+
+def programs(config: dict, height: int, width: int) -> dict:
+    """Bytes of temporary buffers of E's and G's programs, compiled and not run."""
+    net, f = glc.build(config), glc.downsampling(config)
+    shapes = jax.eval_shape(
+        net.init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, *2 * (glc.initial_side(config),), 3), jnp.float32),
+        jax.ShapeDtypeStruct((1,), jnp.float32),
+    )["params"]
+    picture = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)
+    y_hat = jax.ShapeDtypeStruct(
+        (1, height // f, width // f, config["latent_channels"]), jnp.float32
+    )
+    rate = jax.ShapeDtypeStruct((1,), jnp.float32)
+
+    def encode(params, pixels):
+        return net.apply({"params": params}, codec.to_model_range(pixels), method="encode")
+
+    def decode(params, y_hat, rate):
+        latent = net.apply({"params": params}, y_hat, rate, method="synthesis")
+        return codec.to_pixels(net.apply({"params": params}, latent, method="generate"))
+
+    return {
+        "compress": jax.jit(encode).lower(shapes, picture),
+        "decompress": jax.jit(decode).lower(shapes, y_hat, rate),
+    }
+
+
+@pytest.mark.parametrize(
+    ("base", "multipliers", "window"),
+    [
+        (16, [1, 2, 2], 4),  # the widest place of the packaged model: a level's change of width
+        (4, [1, 2, 2], 32),  # attention needs most
+    ],
+)
+def test_estimate_is_a_little_above_what_xla_accounts_for(base, multipliers, window):
+    config = model(base, multipliers, window)
+    for operation, lowered in programs(config, HEIGHT, WIDTH).items():
+        taken = lowered.compile().memory_analysis().temp_size_in_bytes
+        needed = memory.needed_bytes(config, HEIGHT, WIDTH, operation)
+        assert taken <= needed <= taken / 0.6, operation
+
+
+def test_estimate_grows_with_the_picture_and_counts_its_padding():
+    config = small_model.MODEL
+    one = memory.needed_bytes(config, 16, 16)
+    assert memory.needed_bytes(config, 160, 320) == 200 * one
+    assert memory.needed_bytes(config, 17, 16) == 2 * one
+    assert memory.needed_bytes(config, 16, 16, "estimate") > memory.needed_bytes(config, 16, 16)
+
+
+def test_full_size_model_at_48_megapixels():
+    """What once ended the process: 128 float channels in three copies are 74 GB."""
+    from configs import natural
+
+    needed = memory.needed_bytes(natural.model_config().to_dict(), 6000, 8000)
+    assert 3 * 128 * 4 * 48e6 < needed < 1.06 * 3 * 128 * 4 * 48e6
+
+
+@pytest.mark.parametrize("name", ["ms_ssim", "lpips"])
+def test_estimate_of_the_metrics(name):
+    function = quality._pair_function(name)
+    picture = jax.ShapeDtypeStruct((1, 512, 384, 3), jnp.uint8)
+    program, arguments = getattr(function, "func", function), getattr(function, "args", ())
+    taken = program.lower(*arguments, picture, picture).compile().memory_analysis()
+    share = taken.temp_size_in_bytes / (512 * 384 * quality.BYTES_PER_PIXEL[name])
+    assert 0.6 < share < 1
+
+
+# ---------------------------------------------------------------------------- refusal
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("memory") / "small.safetensors"
+    small_model.write_weights(path)
+    return weights.load(path)
+
+
+def test_codec_refuses_before_it_allocates(loaded):
+    pixels = small_model.picture(48, 64)
+    data = bitstream.serialise(
+        bitstream.Container(64, 48, 1.0, loaded.fingerprint, b"any", False, False, 0)
+    )
+    calls = {
+        "compress": lambda each: each.compress(pixels),
+        "decompress": lambda each: each.decompress(data),
+        "estimate": lambda each: each.estimate(pixels),
+    }
+    for name, call in calls.items():
+        needed = memory.needed_bytes(loaded.config["model"], 48, 64, name)
+        codec.Codec(loaded, max_memory=needed).require_memory(48, 64, name)
+        tight = codec.Codec(loaded, max_memory=needed - 1)
+        with pytest.raises(TooLargeError, match=f"64 x 48 pixels need about .* to {name}, and"):
+            call(tight)
+    with pytest.raises(TooLargeError, match=r"1 kB is the limit.*max-memory"):
+        codec.Codec(loaded, max_memory="1kB").compress_to_size(pixels, 1000)
+
+
+def test_codec_asks_the_machine_where_it_is_told_nothing(loaded, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
+    with pytest.raises(TooLargeError, match="1 kB is free"):
+        codec.Codec(loaded).compress(small_model.picture(48, 64))
+
+
+def test_metrics_refuse_as_well():
+    picture = np.zeros((64, 64, 3), np.uint8)
+    meter = quality.PairMeter(["psnr"], max_memory=64 * 64 * 24 - 1)
+    with pytest.raises(TooLargeError, match="for PSNR, which --metrics can leave out"):
+        meter.measure(picture, picture)
+
+
+# ---------------------------------------------------------------------------- limits
+
+MEMINFO = "MemTotal: 9000 kB\nMemFree: 10 kB\nMemAvailable: 5000 kB\nHugePages_Total: 0\n"
+
+
+def machine(root, files: dict[str, str]):
+    for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_free_memory_without_groups(tmp_path):
+    assert memory.free_bytes(machine(tmp_path, {})) == 5000 * 1024
+
+
+def test_second_version_of_control_groups(tmp_path):
+    """The limit of a group above counts as well; files that a group caches count as free."""
+    root = machine(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/user/job\n",
+            "sys/fs/cgroup/user/job/memory.max": "max\n",
+            "sys/fs/cgroup/user/job/memory.current": "77\n",
+            "sys/fs/cgroup/user/memory.max": "3000000\n",
+            "sys/fs/cgroup/user/memory.current": "1000000\n",
+            "sys/fs/cgroup/user/memory.stat": "anon 5\ninactive_file 400000\n",
+        },
+    )
+    assert memory.free_bytes(root) == 3000000 - 1000000 + 400000
+    (root / "sys/fs/cgroup/user/job/memory.max").write_text("1000077")
+    assert memory.free_bytes(root) == 1000000
+
+
+def test_within_a_container_the_group_is_the_mount_itself(tmp_path):
+    root = machine(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/docker/0123\n",
+            "sys/fs/cgroup/memory.max": "2000000\n",
+            "sys/fs/cgroup/memory.current": "500000\n",
+        },
+    )
+    assert memory.free_bytes(root) == 1500000
+
+
+def test_first_version_of_control_groups(tmp_path):
+    root = machine(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:cpu,cpuacct:/job\n4:memory:/job\n0::/\n",
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "4000000\n",
+            "sys/fs/cgroup/memory/job/memory.usage_in_bytes": "3900000\n",
+            "sys/fs/cgroup/memory/job/memory.stat": "inactive_file 1\ntotal_inactive_file 70\n",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+            "sys/fs/cgroup/memory/memory.usage_in_bytes": "5\n",
+        },
+    )
+    assert memory.free_bytes(root) == 100070
+    (root / "sys/fs/cgroup/memory/job/memory.usage_in_bytes").write_text("4100000")
+    assert memory.free_bytes(root) == 0
+
+
+def test_machine_that_tells_nothing(tmp_path):
+    assert memory.free_bytes(tmp_path) is None
+
+
+def test_this_machine():
+    assert 10**7 < memory.free_bytes() < 10**14
+
+
+def test_limit_of_the_address_space():
+    script = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9, 2 * 10**9)); "
+        "from glc_jax import memory; print(memory.free_bytes())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert 10**9 < int(done.stdout) < 2 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4GB", 4 * 10**9),
+        ("1.5 GiB", 3 * 2**29),
+        ("512m", 512 * 10**6),
+        ("2T", 2 * 10**12),
+        (12, 12),
+    ],
+)
+def test_amounts(text, size):
+    assert memory.parse(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "4PB", "0", "4 G B", "nan", "1e3"])
+def test_no_amounts(text):
+    with pytest.raises(InputError, match="no amount of memory"):
+        memory.parse(text)
