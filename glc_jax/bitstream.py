@@ -9,7 +9,7 @@
     2      check over the decoded symbols
     2      check over every byte before it
 
-docs/format.md is the specification; what the payload holds is `entropy.range_coder`'s business.
+docs/format.md is the specification; what the payload holds is `entropy.symbol_coder`'s business.
 The last check finds every flipped bit and every burst of up to 16 of them with certainty, other
 damage with probability 1 - 2^-16; where that misses, the symbols' check sees it with the same
 probability again.
@@ -54,7 +54,7 @@ class Container:
       rate: 0 .. 3, a multiple of 1/84 (see `nearest_rate`).
       fingerprint: two bytes that name the weights.
       payload: the range coder's bytes.
-      z_prior, zeros_skipped: see `entropy.range_coder.CodedSymbols`.
+      z_prior, zeros_skipped: see `entropy.symbol_coder.CodedSymbols`.
       symbols_check: 16 bits over the decoded symbols, from `symbols_check`.
     """
 

@@ -2,7 +2,7 @@
 
     image -E-> l -g_a-> y -h_a-> z -> indices k         float, on any device
     k, y  -> residuals y_q and their tables             exact integers (entropy.exact)
-    k, y_q -> bytes                                     entropy.range_coder, bitstream
+    k, y_q -> bytes                                     entropy.symbol_coder, bitstream
     bytes -> k, y_q, y_hat                              exact integers again
     y_hat -g_s-> l_hat -G-> image                       float
 
@@ -25,7 +25,7 @@ from glc_jax import bitstream, images, memory, weights
 from glc_jax.entropy.distributions import gaussian_bits
 from glc_jax.entropy.exact import EntropyNetworks
 from glc_jax.entropy.integer import x64
-from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.errors import BitstreamError, InputError, WeightsError
 from glc_jax.models import glc
 

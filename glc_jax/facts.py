@@ -12,7 +12,7 @@ from typing import Any
 
 from glc_jax import bitstream, weights
 from glc_jax.entropy import tables
-from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.errors import WeightsError
 
 Facts = dict[str, Any]

@@ -16,7 +16,7 @@ from glc_jax import bitstream, weights
 from glc_jax.codec import Codec
 from glc_jax.entropy import calibrate, tables
 from glc_jax.entropy.exact import EntropyNetworks
-from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.models import glc
 from tests import small_model
 

@@ -26,8 +26,7 @@ import numpy as np
 
 from glc_jax.entropy import tables
 from glc_jax.entropy.integer import LIMIT, Arithmetic, Array, arithmetic_for, x64
-from glc_jax.entropy.range_coder import RESIDUAL_LIMIT
-from glc_jax.entropy.tables import ScaleTables
+from glc_jax.entropy.tables import RESIDUAL_LIMIT, ScaleTables
 from glc_jax.errors import WeightsError
 from glc_jax.models.layers import (
     LEAKY_SLOPE_DEPTHWISE,

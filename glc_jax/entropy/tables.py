@@ -22,6 +22,8 @@ import importlib.resources
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +42,12 @@ STEPS_PER_OCTAVE = 16
 SMALLEST_SCALE = -3.25
 LARGEST_SCALE = 6.0
 MAX_TABLES = 256
+
+RESIDUAL_LIMIT = 1 << 15
+"""Residuals lie in -RESIDUAL_LIMIT .. RESIDUAL_LIMIT - 1: they fit int16."""
+
+MAX_INTEGER = RESIDUAL_LIMIT - 1
+"""The largest integer that stands for a scale."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +95,20 @@ class ScaleTables:
     def index(self, scales: np.ndarray, exponent: int) -> np.ndarray:
         """The table of each scale: integers in units of 2^-exponent -> uint8, any shape."""
         return np.searchsorted(self.thresholds_at(exponent), scales, side="right").astype(np.uint8)
+
+    def indices(self, xp: ModuleType, scales: Any, exponent: int | np.ndarray) -> Any:
+        """`index` of 16-bit integers with exponents of their own, in NumPy or in JAX: uint8.
+
+        Args:
+          xp: numpy or jax.numpy; under jit the tables become constants of the program.
+          scales: [..., C] within -MAX_INTEGER .. MAX_INTEGER, of any integer type or float64.
+          exponent: one, or one per channel [C].
+        """
+        exponents, row = np.unique(exponent, return_inverse=True)
+        every = np.arange(MAX_INTEGER + 1)
+        rows = np.concatenate([self.index(every, int(e)) for e in exponents])
+        start = (row * every.size).astype(np.int32).reshape(np.shape(exponent))
+        return xp.asarray(rows)[xp.clip(scales, 0, MAX_INTEGER).astype(xp.int32) + start]
 
     def thresholds_at(self, exponent: int) -> np.ndarray:
         """The thresholds in units of 2^-exponent, rounded up, so that >= means the same: int64."""

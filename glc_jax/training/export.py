@@ -13,7 +13,7 @@ from glc_jax import weights
 from glc_jax.codec import TRAINING_PARTS
 from glc_jax.data.pipeline import Batches
 from glc_jax.entropy import calibrate
-from glc_jax.entropy.range_coder import PRECISION
+from glc_jax.entropy.range_coder import counted_frequencies
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
@@ -87,19 +87,6 @@ def coded_latents(
         yield np.asarray(indices), np.asarray(y)
 
 
-def z_frequencies(counts: np.ndarray) -> np.ndarray:
-    """Integer frequencies of sum 2^24 in proportion to `counts` + 1/2, each at least 1.
-
-    counts: [K], how often each code occurred. Returns int64 [K]. The half (Krichevsky and
-    Trofimov 1981) keeps codes that did not occur codable.
-    """
-    shares = (counts + 0.5) / (counts + 0.5).sum()
-    total = 1 << PRECISION
-    frequencies = np.maximum(np.floor(shares * (total - len(counts))).astype(np.int64), 0) + 1
-    frequencies[np.argmax(frequencies)] += total - frequencies.sum()
-    return frequencies
-
-
 def weights_tree(
     config: Mapping[str, Any],
     params: Any,
@@ -125,7 +112,7 @@ def weights_tree(
     return {
         "params": stored,
         "exact": calibrate.quantise(used, pairs),
-        "z_prior": {"frequencies": z_frequencies(counts)},
+        "z_prior": {"frequencies": counted_frequencies(counts)},
     }
 
 

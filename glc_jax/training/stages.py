@@ -16,7 +16,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from glc_jax.entropy import distributions, quantize
+from glc_jax.entropy import quantize
+from glc_jax.entropy.families import Gaussian
 from glc_jax.losses import code_prediction
 from glc_jax.models.glc import GLC
 from glc_jax.models.spatial_prior import split_prior_params
@@ -161,41 +162,14 @@ QUANTIZERS: dict[str, Callable[..., jax.Array]] = {
     "universal": _universal,
 }
 
-# No scale of the training rate is below this: where nearly all values are 0 a smaller one saves
-# nothing, and a value that is not 0 would cost, and push, without bound.
-SMALLEST_SCALE = 0.11
+RESIDUALS = Gaussian().trainable()
+"""The family of y's residuals."""
 
 
 def _codes(indices: jax.Array, vectors: jax.Array, size: int) -> Codes:
     vectors = jax.lax.stop_gradient(vectors).astype(jnp.float32)
     vectors = vectors.reshape(vectors.shape[0], -1, vectors.shape[-1])
     return Codes(code_share(indices, size), vectors)
-
-
-def lower_bound(x: jax.Array, bound: float) -> jax.Array:
-    """max(x, bound), whose gradient still passes where it would move x up to the bound.
-
-    Ballé et al. 2018 (arXiv 1802.01436), section 6.1.
-    """
-    return _lower_bound(x, jnp.asarray(bound, x.dtype))
-
-
-@jax.custom_vjp
-def _lower_bound(x: jax.Array, bound: jax.Array) -> jax.Array:
-    return jnp.maximum(x, bound)
-
-
-def _lower_bound_forward(x: jax.Array, bound: jax.Array) -> tuple[jax.Array, Any]:
-    return jnp.maximum(x, bound), (x, bound)
-
-
-def _lower_bound_backward(residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    x, bound = residuals
-    passes = (x >= bound) | (gradient < 0)
-    return jnp.where(passes, gradient, 0), jnp.zeros_like(bound)
-
-
-_lower_bound.defvjp(_lower_bound_forward, _lower_bound_backward)
 
 
 def _transform_coding(
@@ -226,8 +200,8 @@ def _transform_coding(
     if config["quantizer"] == "mixed":
         quant_step = split_prior_params(params)[0]
         coded_values = _noise(y / quant_step - coded.means, samples.keys)
-    scales = lower_bound(coded.scales.astype(jnp.float32), SMALLEST_SCALE)
-    bits = jnp.sum(distributions.bin_bits(coded_values, scales), axis=(1, 2, 3))
+    bits = RESIDUALS.bits(coded_values, scale=coded.scales.astype(jnp.float32))
+    bits = jnp.sum(bits, axis=(1, 2, 3))
     bpp = bits / (images.shape[1] * images.shape[2])
     lambdas = jnp.asarray(config["lambdas"], jnp.float32)[samples.rate.astype(jnp.int32)]
 

@@ -18,7 +18,7 @@ import numpy as np
 from glc_jax import bitstream, weights
 from glc_jax.entropy.exact import EntropyNetworks
 from glc_jax.entropy.integer import ByteLimbs, Float64
-from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.models import glc
 from tests import small_model
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from glc_jax.entropy import range_coder, tables
-from glc_jax.entropy.range_coder import SymbolCoder
+from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.errors import BitstreamError, WeightsError
 from tests.integer_coder import IntegerReader, IntegerWriter
 
@@ -208,7 +208,7 @@ def test_residuals_out_of_range_are_refused(value):
 @settings(deadline=None)
 def test_any_payload_gives_symbols_or_a_bitstream_error(payload, table_index):
     coder = SymbolCoder(tables.gaussian(), z_size=1000)
-    decoder = coder.decoder(range_coder.CodedSymbols(payload, False, False))
+    decoder = coder.decoder(CodedSymbols(payload, False, False))
     try:
         assert decoder.z(5).max() < 1000
         assert decoder.step(table_index).shape == (300,)

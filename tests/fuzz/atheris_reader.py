@@ -14,7 +14,7 @@ import atheris
 with atheris.instrument_imports():
     from glc_jax import bitstream
     from glc_jax.entropy import tables
-    from glc_jax.entropy.range_coder import CodedSymbols, SymbolCoder
+    from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
     from glc_jax.errors import GLCError
 
 import numpy as np

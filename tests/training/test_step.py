@@ -151,16 +151,6 @@ def test_a_batch_smaller_than_the_rate_points_reaches_them_all_in_turn():
     assert sum(int(samples.quantised.sum()) for samples in steps) == 2
 
 
-def test_a_lower_bound_lets_the_gradient_back_above_it():
-    from glc_jax.training.stages import lower_bound
-
-    x = np.float32([0.05, 0.05, 0.5])
-    cotangent = np.float32([1.0, -1.0, 1.0])  # descent moves x by minus this
-    value, pull = jax.vjp(lambda x: lower_bound(x, 0.1), x)
-    np.testing.assert_allclose(value, [0.1, 0.1, 0.5])
-    np.testing.assert_allclose(pull(cotangent)[0], [0.0, -1.0, 1.0])
-
-
 def test_multiscale_l1_ignores_detail_and_sees_colour():
     checker = np.indices((16, 16)).sum(0) % 2 * 2.0 - 1
     detail = np.broadcast_to(checker[None, :, :, None], (1, 16, 16, 3)).astype(np.float32)
