@@ -1,15 +1,17 @@
 """python -m conversion CHECKPOINT -o WEIGHTS: official checkpoints to weights files, and back."""
 
 import argparse
+import os
 import pathlib
 import sys
+from collections.abc import Sequence
 
-from glc_jax.errors import GLCError
+from glc_jax.errors import GLCError, OutputError
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m conversion",
+        prog=prog,
         description=(
             "Converts checkpoints of PyTorch, without PyTorch: GLC, a stage-I VQ-VAE, CodeFormer's "
             "vqgan_code1024.pth, a discriminator, AlexNet, VGG16, LPIPS heads, FID's Inception v3."
@@ -17,6 +19,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=pathlib.Path, help="a file of torch.save, or .safetensors")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="file to write")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="replace a file that is no weights file"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument(
         "--config",
@@ -41,13 +46,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: list[str] | None = None) -> int:
+def _check_output(source: pathlib.Path, output: pathlib.Path, force: bool) -> None:
+    """Raises OutputError where `output` is the checkpoint itself, or a file of another kind."""
+    if not output.is_file():
+        return
+    if source.exists() and os.path.samefile(source, output):
+        raise OutputError(f"{output}: is the checkpoint itself; name another output.")
+    with output.open("rb") as file:
+        start = file.read(9)
+    if start and not force and start[8:] != b"{":  # a safetensors file: 8 bytes of size, JSON
+        raise OutputError(
+            f"{output}: exists already and is no weights file; choose another name, or use --force."
+        )
+
+
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m conversion") -> int:
     """Runs the command; returns the exit status (1 after an error, whose sentence it prints)."""
-    options = _parser().parse_args(arguments)
+    options = _parser(prog).parse_args(arguments)
     # Imported late: --help need not wait for JAX.
-    from conversion import convert, kinds
+    from . import convert, kinds
 
     try:
+        _check_output(options.source, options.output, options.force)
         if options.to_torch:
             count = convert.to_torch(options.source, options.output)
             print(f"wrote {options.output}: {count} tensors with the official names")

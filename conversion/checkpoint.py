@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from conversion import safetensors_file, torch_file
-from conversion.official import Entry
 from glc_jax.errors import WeightsError
+
+from . import safetensors_file, torch_file
+from .official import Entry
 
 # Under which keys released files keep their state dict, the preferred one first.
 WRAPPERS = ("state_dict", "net", "net_g", "params_ema", "params")

@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from conversion import calibration, checkpoint, kinds, safetensors_file, torch_file
-from conversion.official import Entry
 from glc_jax import weights
 from glc_jax.errors import InputError, OutputError, WeightsError
 
+from . import calibration, checkpoint, kinds, safetensors_file, torch_file
+from .official import Entry
+
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 GLC_ONLY = "params/g_a/rate_scale"  # a parameter that a VQ-VAE alone does not have
+NAMED_MISSING = 3  # of the parameters that a message is about
 TORCH_SUFFIXES = (".pth.tar", ".pth", ".pt")
 
 
@@ -120,7 +122,12 @@ def official_state(path: str | os.PathLike) -> dict[str, Any]:
     entries = kinds.vqvae_entries(model) if parts == {"vqvae"} else kinds.glc_entries(model)
     missing = [name for entry in entries for name in entry.ours if name not in leaves]
     if missing:
-        raise WeightsError(f"{path} lacks {len(missing)} parameters: {', '.join(missing)}.")
+        named = ", ".join(missing[:NAMED_MISSING])
+        more = f" and {len(missing) - NAMED_MISSING} more" if len(missing) > NAMED_MISSING else ""
+        raise WeightsError(
+            f"{path} lacks {len(missing)} of the official model's parameters ({named}{more}), as "
+            "weights that are for compressing alone do; there is no way back."
+        )
     return {entry.official: Official(entry, leaves) for entry in entries}
 
 

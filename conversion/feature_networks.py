@@ -4,8 +4,9 @@ The tables are read as in `official`. The classifiers are not needed: LPIPS and 
 convolutions.
 """
 
-from conversion.official import Layout, Row, conv
 from glc_jax.metrics.features import alexnet, vgg16
+
+from .official import Layout, Row, conv
 
 # [1, channels, 1, 1] <-> [channels]
 HEAD = Layout(lambda a: a[0, :, 0, 0], lambda a: a[None, :, None, None], lambda s: (1, *s, 1, 1))

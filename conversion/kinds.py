@@ -1,5 +1,6 @@
 """Which checkpoint a state dict is, and its tensors as parameters of ours."""
 
+import importlib
 import math
 import os
 import pathlib
@@ -11,15 +12,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from configs import face, natural
-from conversion import feature_networks, official
-from conversion.checkpoint import State, match
 from glc_jax import weights
 from glc_jax.errors import ConfigError, WeightsError
 from glc_jax.metrics import inception_weights
 from glc_jax.metrics.features import alexnet, inception, vgg16
 from glc_jax.models import glc
 from glc_jax.models.discriminator import PatchDiscriminator
+
+from . import feature_networks, official
+from .checkpoint import State, match
+
+# Beside this package: in a clone at the top, installed within glc_jax.
+CONFIGS = f"{__package__.rpartition('conversion')[0]}configs"
 
 Config = dict[str, Any]  # {"name": str, "model": arguments of glc.build}
 
@@ -52,10 +56,15 @@ def load_config(path: str | os.PathLike) -> Config:
     return {"name": path.stem, "model": model.to_dict()}
 
 
+def released_config(name: str) -> Any:
+    """The model section of the config of a released model: "natural" or "face"."""
+    return importlib.import_module(f"{CONFIGS}.{name}").model_config()
+
+
 def known_config(state: State, encoder: str) -> Config:
     """The released model whose VQ-VAE has as many base channels; `encoder` begins its names."""
     first = state.get(f"{encoder}blocks.0.weight")
-    configs = {"natural": natural.model_config(), "face": face.model_config()}
+    configs = {name: released_config(name) for name in ("natural", "face")}
     for name, model in configs.items():
         if first is not None and len(first) == model.vqvae.base_channels:
             return {"name": name, "model": model.to_dict()}

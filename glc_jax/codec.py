@@ -12,7 +12,9 @@ Only the integers decide what the bytes mean, so a file decodes on every machine
 from __future__ import annotations
 
 import functools
+import numbers
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,6 +33,8 @@ from glc_jax.models import glc
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    Picture = np.ndarray | Image.Image | str | os.PathLike[str]
 
 TRAINING_PARTS = ("code_predictor", "pixel_code_predictor")
 """Parts of a model that no file needs; a weights file may hold them."""
@@ -114,11 +118,17 @@ class Codec:
         """Write the weights file that `load` reads; raises OutputError."""
         weights.save(path, self._weights.tree, self.config, self.provenance)
 
-    def compress(self, image: np.ndarray | Image.Image, rate: float = 1.5) -> bytes:
+    def __repr__(self) -> str:
+        count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
+        name = self.config["name"]
+        return f"<glc_jax.Codec {name!r}, {count:,} parameters, weights {self.fingerprint.hex()}>"
+
+    def compress(self, image: Picture, rate: float = 1.5) -> bytes:
         """A picture as the bytes of a .glc file.
 
         Args:
-          image: uint8 [height, width, 3], or a Pillow image of any mode (see `images.to_rgb`).
+          image: uint8 [height, width, 3], a Pillow image of any mode (see `images.to_rgb`), or the
+            path of a file that Pillow reads.
           rate: 0 (fewest bytes) to `highest_rate`; used to a precision of 1/84.
 
         Raises:
@@ -129,14 +139,14 @@ class Codec:
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
         return self._code_latent(self._latent(pixels), pixels.shape, rate)
 
-    def compress_to_size(
-        self, image: np.ndarray | Image.Image, target_bytes: int
-    ) -> tuple[bytes, float]:
+    def compress_to_size(self, image: Picture, target_bytes: int) -> tuple[bytes, float]:
         """The file of the highest rate that is at most `target_bytes` long, and its rate.
 
         Where even rate 0 is longer, that file: the nearest one. Raises as `compress` does.
         """
         pixels = _checked_pixels(image)
+        if isinstance(target_bytes, bool) or not isinstance(target_bytes, numbers.Real):
+            raise InputError(f"target_bytes must be a number of bytes, not {target_bytes!r}.")
         latent = self._latent(pixels)
 
         @functools.cache
@@ -156,12 +166,15 @@ class Codec:
         return at(low), low / bitstream.RATE_UNIT
 
     def decompress(
-        self, data: bytes, preview: bool = False, max_pixels: int | None = images.MAX_PIXELS
+        self,
+        data: bytes | str | os.PathLike[str],
+        preview: bool = False,
+        max_pixels: int | None = images.MAX_PIXELS,
     ) -> np.ndarray:
         """The picture of a .glc file: uint8 [height, width, 3].
 
         Args:
-          data: the whole file.
+          data: the whole file, or its path.
           preview: decode from z alone, every residual taken as 0.
           max_pixels: refuse a larger width x height before anything is allocated; None: no limit.
 
@@ -169,7 +182,27 @@ class Codec:
           BitstreamError: damaged, foreign, newer, too large, or coded with other weights.
           TooLargeError: the picture needs more memory than there is.
         """
-        container = bitstream.parse(data, max_pixels=max_pixels)
+        container = self._container(data, max_pixels)
+        height, width = container.height, container.width
+        self.require_memory(height, width, "decompress")
+        y_hat = self._decode_latent(container, preview)
+        pixels = _reconstruct(self._model, self.params, y_hat, np.float32([container.rate]))
+        return np.asarray(pixels)[0, :height, :width]
+
+    def verify(
+        self, data: bytes | str | os.PathLike[str], max_pixels: int | None = images.MAX_PIXELS
+    ) -> None:
+        """Decodes a .glc file's symbols, which its checks are about, and draws nothing.
+
+        Arguments and errors as those of `decompress`.
+        """
+        self._decode_latent(self._container(data, max_pixels), preview=False)
+
+    def _container(
+        self, data: bytes | str | os.PathLike[str], max_pixels: int | None
+    ) -> bitstream.Container:
+        """A parsed file of these weights."""
+        container = bitstream.parse(_checked_file(data), max_pixels=max_pixels)
         if container.fingerprint != self.fingerprint:
             raise BitstreamError(
                 f"The file was written with the weights {container.fingerprint.hex()}; "
@@ -181,13 +214,9 @@ class Codec:
                 f"The file states rate {container.rate:g}, above these weights' highest, "
                 f"{self.highest_rate:g}; it is damaged."
             )
-        height, width = container.height, container.width
-        self.require_memory(height, width, "decompress")
-        y_hat = self._decode_latent(container, preview)
-        pixels = _reconstruct(self._model, self.params, y_hat, np.float32([container.rate]))
-        return np.asarray(pixels)[0, :height, :width]
+        return container
 
-    def estimate(self, image: np.ndarray | Image.Image, rate: float = 1.5) -> Estimate:
+    def estimate(self, image: Picture, rate: float = 1.5) -> Estimate:
         """The float model's own numbers for a picture: what papers report, without a file.
 
         Arguments and errors as those of `compress`; the rate is used as it is.
@@ -218,13 +247,13 @@ class Codec:
         memory.require(needed, limit, height, width, f"to {operation}")
 
     def _checked_rate(self, rate: float) -> float:
+        if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
+            raise InputError(f"rate must be a number, not {rate!r}.")
         if not 0 <= rate <= self.highest_rate:
             raise InputError(f"rate {rate} is not within 0 .. {self.highest_rate:g}.")
         return float(rate)
 
-    def analyse(
-        self, image: np.ndarray | Image.Image, rate: float = 1.5
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def analyse(self, image: Picture, rate: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
         """What is entropy coded, before y is rounded: (y, z's indices).
 
         y: float32 [1, h, w, C]; indices: int32 [1, h, w], at the latent's resolution of the padded
@@ -312,8 +341,27 @@ def _build(loaded: weights.Weights) -> glc.GLC:
         raise WeightsError(f"The config of the weights {name!r} makes no model: {error}") from error
 
 
-def _checked_pixels(image: np.ndarray | Image.Image) -> np.ndarray:
-    if not isinstance(image, np.ndarray):
+def _checked_file(data: bytes | str | os.PathLike[str]) -> bytes:
+    """The bytes of a file that may be given by its path."""
+    if isinstance(data, (str, os.PathLike)):
+        try:
+            return pathlib.Path(data).read_bytes()
+        except (OSError, ValueError) as error:
+            raise InputError(f"{data}: cannot be read ({error}).") from error
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        raise InputError(f"A file must be its bytes or its path, not a {type(data).__name__}.")
+    return bytes(data)
+
+
+def _checked_pixels(image: Picture) -> np.ndarray:
+    if isinstance(image, (str, os.PathLike)):
+        image = images.read(image)
+    elif not isinstance(image, np.ndarray):
+        if not hasattr(image, "getbands"):
+            raise InputError(
+                "An image must be a numpy array, a Pillow image or a path, not a "
+                f"{type(image).__name__}."
+            )
         image = images.to_rgb(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise InputError(

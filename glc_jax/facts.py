@@ -77,6 +77,19 @@ def of_weights(path: str | os.PathLike[str]) -> Facts:
     }
 
 
+def size_note(size: int, target: int, pixels: int, at_highest: bool) -> str | None:
+    """A sentence where a file of `size` bytes could not come near a target; None where it did.
+
+    `at_highest`: its rate is the highest there is.
+    """
+    if size <= target and not (at_highest and size < target):
+        return None
+    return (
+        f"{target:,} bytes are out of reach; the nearest file has {size:,} "
+        f"({8 * size / pixels:.4f} bpp)."
+    )
+
+
 def file_text(facts: Facts) -> str:
     """Lines that tell a person what `of_file` found."""
     model, total = facts["weights"], facts["bytes"]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from glc_jax import colour, plugins
 from glc_jax.errors import GLCError, InputError, OutputError
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ MAX_PIXELS = 64_000_000
 PICTURE_SUFFIXES = frozenset(
     f".{name}"
     for name in (
-        *("avif", "bmp", "dib", "gif", "heic", "heif", "j2k", "jp2", "jpe", "jpeg", "jpg", "jxl"),
-        *("pbm", "pcx", "pgm", "png", "pnm", "ppm", "qoi", "sgi", "tga", "tif", "tiff", "webp"),
+        *("avif", "bmp", "dib", "gif", "heic", "heif", "hif", "j2k", "jp2", "jpe", "jpeg", "jpg"),
+        *("jxl", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "qoi", "sgi", "tga", "tif", "tiff"),
+        "webp",
     )
 )
 """The file names that `find` takes for pictures."""
@@ -36,6 +38,13 @@ CAMERA_SUFFIXES = frozenset(
     f".{name}" for name in ("arw", "cr2", "cr3", "dng", "nef", "orf", "raf", "raw", "rw2", "srw")
 )
 """Names of photographs that Pillow does not read."""
+
+MAKER = "glc_jax"
+"""What EXIF names as the software of pictures that were decoded here."""
+
+_SOFTWARE = 0x0131  # the EXIF tag
+_WITH_EXIF = frozenset(("AVIF", "HEIF", "JPEG", "JXL", "PNG", "WEBP"))
+_WITH_QUALITY = frozenset(("AVIF", "HEIF", "JPEG", "JXL", "WEBP"))
 
 # What Pillow's readers raise on damaged files, beyond OSError.
 _DAMAGED = (
@@ -73,7 +82,7 @@ def read(
 
     name = str(source) if isinstance(source, (str, os.PathLike)) else "standard input"
     try:
-        with Image.open(source) as image:
+        with plugins.open_image(source) as image:
             width, height = image.size
             if width == 0 or height == 0:
                 raise InputError(f"the picture is empty ({width} x {height}).")
@@ -94,7 +103,8 @@ def read(
     except IsADirectoryError as error:
         raise InputError(f"{name}: is a folder, not a picture.") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not a picture in a format that Pillow reads.") from error
+        hint = plugins.hint(plugins.suffix_of(source))
+        raise InputError(f"{name}: not a picture in a format that Pillow reads{hint}.") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError(f"{name}: larger than PIL.Image.MAX_IMAGE_PIXELS allows.") from error
     except OSError as error:
@@ -107,7 +117,7 @@ def to_rgb(image: Image.Image, *, background: Color | None = None) -> np.ndarray
     """Any Pillow image as plain 8-bit RGB, the way a viewer would show it.
 
     EXIF orientation is applied, an embedded ICC profile is converted to sRGB, grey, palette, CMYK
-    and Lab become RGB, 16-bit values are scaled by 255/65535 and floats by 255.
+    and Lab become RGB, more than 8 bits are scaled as `colour.to_8_bits` says.
 
     Args:
       image: of any mode. Of an animation, the current frame.
@@ -126,10 +136,10 @@ def to_rgb(image: Image.Image, *, background: Color | None = None) -> np.ndarray
     from PIL import Image, ImageOps
 
     name = getattr(image, "filename", "") or "picture"
-    profile = image.info.get("icc_profile")
+    profile, kind = image.info.get("icc_profile"), image.format
     image = ImageOps.exif_transpose(image)
-    image, alpha = _split_alpha(_to_8_bits(image))
-    image = _to_srgb(image, profile, name)
+    image, alpha = colour.split_alpha(colour.to_8_bits(image, kind))
+    image = colour.to_srgb(image, profile, name)
     if alpha is not None and alpha.getextrema()[0] < 255:
         if background is None:
             raise InputError(
@@ -194,7 +204,7 @@ def is_picture(path: str | os.PathLike[str]) -> bool:
     from PIL import Image
 
     try:
-        with Image.open(path):
+        with plugins.open_image(path):
             return True
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return True
@@ -238,25 +248,31 @@ def walk(
     return sorted(files)
 
 
-def encode(image: np.ndarray, name: str) -> bytes:
+def encode(image: np.ndarray, name: str, quality: int | None = None) -> bytes:
     """A picture as the bytes of an ordinary image file.
 
-    WebP is written lossless, JPEG at quality 95 without chroma subsampling; others as Pillow does.
+    Without a quality WebP and JPEG XL are written lossless, JPEG at quality 95 without chroma
+    subsampling; others as Pillow does. EXIF, where the format has it, says that glc_jax made the
+    pixels, so that `was_coded` can tell.
 
     Args:
       image: uint8 [height, width, 3].
       name: a file name; its suffix chooses the format.
+      quality: 1 .. 100, of a format that has one.
 
     Raises:
-      OutputError: the suffix names no format that Pillow writes.
+      OutputError: as `picture_format`.
     """
     from PIL import Image
 
-    kind = picture_format(name)
-    options = {
-        "JPEG": {"quality": 95, "subsampling": 0},
-        "WEBP": {"lossless": True},
-    }.get(kind, {})
+    kind = picture_format(name, quality)
+    options = {} if quality is None else {"quality": quality}
+    if kind == "JPEG":
+        options = {"quality": 95, "subsampling": 0, **options}
+    elif kind in ("WEBP", "JXL") and quality is None:
+        options = {"lossless": True}
+    if kind in _WITH_EXIF:
+        options["exif"] = _made_here()
     buffer = io.BytesIO()
     try:
         Image.fromarray(image).save(buffer, format=kind, **options)
@@ -265,22 +281,51 @@ def encode(image: np.ndarray, name: str) -> bytes:
     return buffer.getvalue()
 
 
-def picture_format(name: str | os.PathLike[str]) -> str:
+def picture_format(name: str | os.PathLike[str], quality: int | None = None) -> str:
     """Pillow's name ("PNG") of the format that a file name's suffix stands for.
 
     Raises:
-      OutputError: no format that Pillow writes has this suffix.
+      OutputError: no format that Pillow writes has this suffix, or it has no quality to set.
     """
     from PIL import Image
 
     suffix = Path(name).suffix.lower()
     Image.preinit()
     if suffix not in Image.EXTENSION:
+        plugins.load()
         Image.init()
     kind = Image.EXTENSION.get(suffix)
     if kind not in Image.SAVE:
-        raise OutputError(f"{name}: no picture format is written under the suffix {suffix!r}.")
+        raise OutputError(
+            f"{name}: no picture format is written under the suffix {suffix!r}"
+            f"{plugins.hint(suffix)}."
+        )
+    if quality is not None and kind not in _WITH_QUALITY:
+        raise OutputError(f"{name}: {kind} has no quality to set; leave --quality out.")
     return kind
+
+
+def _made_here() -> bytes:
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[_SOFTWARE] = MAKER
+    return exif.tobytes()
+
+
+def was_coded(source: str | os.PathLike[str] | IO[bytes]) -> bool:
+    """Whether a picture is a .glc file, or says that `encode` wrote it; read from its header."""
+    from PIL import Image
+
+    try:
+        with plugins.open_image(source) as image:
+            if image.format == "GLC":
+                return True
+            exif = Image.Exif()
+            exif.load(image.info.get("exif") or b"")
+            return str(exif.get(_SOFTWARE, "")).startswith(MAKER)
+    except (OSError, *_DAMAGED):
+        return False
 
 
 def write(path: str | os.PathLike[str], data: bytes, *, replace: bool = True) -> None:
@@ -324,82 +369,3 @@ def _take_free_name(temporary: Path, target: Path) -> None:
         if target.exists():
             raise FileExistsError(target) from None
         os.replace(temporary, target)
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Modes of more than 8 bits a channel (Pillow has them in grey only) as "L" or "LA"."""
-    import numpy as np
-    from PIL import Image
-
-    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
-        return image
-    values = np.asarray(image)
-    top = 1 if image.mode == "F" else 65535
-    if not (values.min() >= 0 and values.max() <= top):
-        raise InputError(
-            f"grey values of {values.min()} to {values.max()} are not within 0..{top}."
-        )
-    grey = Image.fromarray(np.rint(values * (255 / top)).astype(np.uint8))
-    transparent = image.info.get("transparency")  # PNG's tRNS: the grey value that is not there
-    if transparent is not None:
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
-
-
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colours, without an alpha channel, and the alpha channel ("L") if there is one."""
-    premultiplied = {"La": "LA", "RGBa": "RGBA"}
-    if image.mode in premultiplied:
-        image = image.convert(premultiplied[image.mode])
-    if image.has_transparency_data:
-        grey = image.mode in ("1", "L", "LA")
-        image = image.convert("LA" if grey else "RGBA")
-        return image.convert("L" if grey else "RGB"), image.getchannel("A")
-    if image.mode in ("P", "PA", "RGBX", "HSV", "YCbCr"):
-        image = image.convert("RGB")
-    elif image.mode == "1":
-        image = image.convert("L")
-    return image, None
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
-    """ "L", "RGB", "CMYK" or "LAB" as "RGB" in sRGB; a profile that cannot be used is ignored."""
-    from PIL import ImageCms
-
-    if image.mode == "LAB":
-        source = ImageCms.createProfile("LAB")
-    elif profile:
-        source = io.BytesIO(profile)
-    else:
-        return image.convert("RGB")
-    try:
-        transform = ImageCms.buildTransform(
-            source if image.mode == "LAB" else ImageCms.getOpenProfile(source),
-            ImageCms.createProfile("sRGB"),
-            image.mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-        if image.mode == "RGB" and _is_identity(transform):
-            return image
-        return ImageCms.applyTransform(image, transform)
-    except (ImageCms.PyCMSError, OSError) as error:
-        if image.mode == "LAB":
-            raise
-        warnings.warn(f"{name}: the ICC profile is ignored ({error}).", stacklevel=3)
-        return image.convert("RGB")
-
-
-def _is_identity(transform: object) -> bool:
-    """Whether an RGB transform moves no colour by more than rounding: the many spellings of sRGB.
-
-    Skipping those keeps the pixels of most photographs exactly what any other reader gives.
-    """
-    import numpy as np
-    from PIL import Image, ImageCms
-
-    levels = np.linspace(0, 255, 16).astype(np.uint8)
-    probe = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(64, 64, 3)
-    moved = np.asarray(ImageCms.applyTransform(Image.fromarray(probe), transform))
-    return int(np.abs(moved.astype(int) - probe).max()) <= 2

@@ -11,6 +11,7 @@ and a GLCError.
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import IO, TYPE_CHECKING
 
 from PIL import Image, ImageFile
@@ -69,18 +70,26 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Pillow's save handler; the options of `Image.save` that it knows are:
 
     rate: 0 (fewest bytes) to 3, a float; 1.5 if not given.
-    target_bytes: instead of rate, the size of the file to aim at.
+    target_bytes: instead of rate, the size of the file to aim at; a warning tells where it is out
+      of reach.
     weights: a packaged model's name or a weights file; else GLC_WEIGHTS, else the default model.
     background: the colour behind transparent pixels, which are refused without it.
     """
-    from glc_jax import images, weights
+    from glc_jax import facts, images, weights
 
     options = image.encoderinfo
+    if "rate" in options and "target_bytes" in options:
+        raise GLCImageError("rate and target_bytes do not go together; give one of them.")
     try:
         pixels = images.to_rgb(image, background=options.get("background"))
         codec = _codec(str(weights.resolve(options.get("weights"))))
         if "target_bytes" in options:
-            data, _ = codec.compress_to_size(pixels, target_bytes=options["target_bytes"])
+            target = options["target_bytes"]
+            data, rate = codec.compress_to_size(pixels, target_bytes=target)
+            pixel_count = pixels.shape[0] * pixels.shape[1]
+            note = facts.size_note(len(data), target, pixel_count, rate == codec.highest_rate)
+            if note:
+                warnings.warn(note, stacklevel=3)
         else:
             data = codec.compress(pixels, rate=options.get("rate", 1.5))
     except GLCError as error:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from glc_jax import bitstream
+from glc_jax import bitstream, hub
 from glc_jax.errors import BitstreamError, OutputError, WeightsError
 
 FORMAT = "glc_jax"
@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 PACKAGE = "glc_jax.pretrained"
 SUFFIX = ".safetensors"
 DEFAULT = "tiny"
-VARIABLE = "GLC_WEIGHTS"  # of the environment: the name or path that stands in for DEFAULT
+VARIABLE = "GLC_WEIGHTS"  # of the environment: what stands in for DEFAULT
 
 Tree = dict[str, Any]
 
@@ -273,16 +273,20 @@ def packaged() -> dict[str, pathlib.Path]:
 
 
 def resolve(name_or_path: str | os.PathLike | None = None) -> pathlib.Path:
-    """The file that a packaged name or a path means; None is $GLC_WEIGHTS, or else "tiny".
+    """The file that a packaged name, a path or an address of the hub (hf:owner/name) means.
+
+    None is $GLC_WEIGHTS, or else "tiny".
 
     Raises:
-      WeightsError: it is neither.
+      WeightsError: it is none of these, or the hub does not give it.
     """
     if name_or_path is None:
         name_or_path = os.environ.get(VARIABLE) or DEFAULT
     files = packaged()
     if str(name_or_path) in files:
         return files[str(name_or_path)]
+    if str(name_or_path).startswith(hub.SCHEME):
+        return hub.fetch(str(name_or_path))
     path = pathlib.Path(name_or_path)
     if not path.is_file():
         names = ", ".join(files) or "none"
@@ -302,15 +306,20 @@ def find(wanted: bytes) -> pathlib.Path | None:
     return _packaged_fingerprints().get(wanted)
 
 
+def at_hand(wanted: bytes) -> pathlib.Path | None:
+    """The file that decodes what names this fingerprint: $GLC_WEIGHTS, a packaged one, or None."""
+    if os.environ.get(VARIABLE) and describe(resolve()).fingerprint == wanted:
+        return resolve()
+    return find(wanted)
+
+
 def matching(wanted: bytes) -> pathlib.Path:
     """The file that decodes what names this fingerprint: $GLC_WEIGHTS or a packaged one.
 
     Raises:
       BitstreamError: none has it.
     """
-    if os.environ.get(VARIABLE) and describe(resolve()).fingerprint == wanted:
-        return resolve()
-    path = find(wanted)
+    path = at_hand(wanted)
     if path is None:
         names = ", ".join(packaged()) or "there are none"
         raise BitstreamError(
@@ -328,14 +337,25 @@ def _open(path: pathlib.Path):
     try:
         return safe_open(path, framework="numpy")
     except (SafetensorError, OSError) as error:
+        if _is_torch(path):
+            raise WeightsError(
+                f"{path}: a checkpoint of PyTorch; make a weights file of it with glc convert "
+                f"{path} -o weights.safetensors."
+            ) from error
         raise WeightsError(f"{path}: not a readable safetensors file ({error}).") from error
+
+
+def _is_torch(path: pathlib.Path) -> bool:
+    """Whether a file begins as those of torch.save do: a zip archive, formerly a pickle."""
+    with open(path, "rb") as file:
+        return file.read(4).startswith((b"PK\3\4", b"\x80\2"))
 
 
 def _checked_header(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path}: a safetensors file, but not weights of glc_jax; checkpoints of the official "
-            "PyTorch code are converted with python -m conversion."
+            "PyTorch code are converted with glc convert."
         )
     version = metadata.get("format_version", "")
     if not version.isdecimal() or int(version) > FORMAT_VERSION:

@@ -18,10 +18,11 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from glc_jax import GLCError, cli, memory
+from glc_jax import GLCError, memory
+from glc_jax.cli import process
 from glc_jax.images import MAX_PIXELS
 
-cli.prepare_jax()  # JAX reads these settings when it is imported
+process.prepare_jax()  # JAX reads these settings when it is imported
 from glc_jax import codec  # noqa: E402
 from glc_jax.evaluation import datasets, methods, quality, runner  # noqa: E402
 from glc_jax.metrics import inception_weights  # noqa: E402

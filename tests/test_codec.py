@@ -1,7 +1,10 @@
 """The codec as a user meets it, with a small untrained model: bytes out, the same picture back."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from PIL import Image
 
 import glc_jax
 from glc_jax import bitstream, weights
@@ -80,6 +83,47 @@ def test_target_size_gives_the_highest_rate_that_fits(codec, image):
     assert len(codec.compress(image, rate=rate + 1 / bitstream.RATE_UNIT)) > middle
     assert codec.compress_to_size(image, target_bytes=1)[1] == 0
     assert codec.compress_to_size(image, target_bytes=10**6)[1] == 3
+
+
+def test_paths_are_taken_for_pictures_and_files(codec, image, data, tmp_path):
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    (tmp_path / "photo.glc").write_bytes(data)
+    for path in (tmp_path / "photo.png", str(tmp_path / "photo.png")):
+        assert codec.compress(path, rate=1.5) == data
+    picture = codec.decompress(data)
+    for file in (tmp_path / "photo.glc", str(tmp_path / "photo.glc"), bytearray(data)):
+        np.testing.assert_array_equal(codec.decompress(file), picture)
+    with pytest.raises(InputError, match=r"none\.png: no such file"):
+        codec.compress("none.png")
+    with pytest.raises(InputError, match=r"none\.glc: cannot be read"):
+        codec.decompress("none.glc")
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda codec, image: codec.compress(None), "a Pillow image or a path, not a NoneType"),
+        (lambda codec, image: codec.compress(image, rate="a"), "rate must be a number, not 'a'"),
+        (lambda codec, image: codec.compress_to_size(image, "a"), "number of bytes, not 'a'"),
+        (lambda codec, image: codec.decompress(None), "its bytes or its path, not a NoneType"),
+    ],
+)
+def test_wrong_types_say_what_is_taken(codec, image, call, says):
+    with pytest.raises(InputError, match=says):
+        call(codec, image)
+
+
+def test_verify_is_about_the_symbols(codec, data):
+    codec.verify(data)
+    container = bitstream.parse(data)
+    for change in ({"symbols_check": container.symbols_check ^ 1}, {"fingerprint": b"??"}):
+        with pytest.raises(BitstreamError):
+            codec.verify(bitstream.serialise(dataclasses.replace(container, **change)))
+
+
+def test_a_codec_says_what_it_is(codec):
+    assert repr(codec).startswith("<glc_jax.Codec 'small-0', ")
+    assert codec.fingerprint.hex() in repr(codec)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,24 @@ def test_16_bit_grey_is_scaled(kind):
     assert (read == read[..., :1]).all()
 
 
+def test_32_bit_grey_is_judged_by_its_values():
+    """Masks and scans in 32-bit TIFFs: 0 to 255 are not nearly black."""
+    for top in (255, 65535):
+        values = np.array([[0, top // 5, top]], dtype=np.int32)
+        for image in (stored(Image.fromarray(values), "TIFF"), None):
+            read = images.read(image) if image else images.to_rgb(Image.fromarray(values))
+            np.testing.assert_array_equal(read[0, :, 0], [0, 51, 255])
+    with pytest.raises(InputError, match=r"0 to 70000 are not within 0\.\.65535"):
+        images.read(stored(Image.fromarray(np.array([[0, 70000]], np.int32)), "TIFF"))
+
+
+def test_dark_16_bit_grey_stays_dark():
+    """Pillow has the same mode for these as for 32 bits."""
+    for kind in ("PNG", "PPM"):
+        read = images.read(stored(Image.fromarray(np.full((2, 2), 255, np.uint16)), kind))
+        assert (read == 1).all()
+
+
 def test_float_grey_is_scaled_and_bounded():
     values = np.array([[0, 0.5, 1]], dtype=np.float32)
     read = images.to_rgb(Image.fromarray(values))

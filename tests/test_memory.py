@@ -71,7 +71,7 @@ def test_estimate_is_a_little_above_what_xla_accounts_for(base, multipliers, win
     for operation, lowered in programs(config, HEIGHT, WIDTH).items():
         taken = lowered.compile().memory_analysis().temp_size_in_bytes
         needed = memory.needed_bytes(config, HEIGHT, WIDTH, operation)
-        assert taken <= needed <= taken / 0.6, operation
+        assert taken <= needed <= taken / 0.55, operation
 
 
 def test_estimate_grows_with_the_picture_and_counts_its_padding():
@@ -83,11 +83,11 @@ def test_estimate_grows_with_the_picture_and_counts_its_padding():
 
 
 def test_full_size_model_at_48_megapixels():
-    """What once ended the process: 128 float channels in three copies are 74 GB."""
+    """What once ended the process: three copies of 128 float channels are 74 GB."""
     from configs import natural
 
     needed = memory.needed_bytes(natural.model_config().to_dict(), 6000, 8000)
-    assert 3 * 128 * 4 * 48e6 < needed < 1.06 * 3 * 128 * 4 * 48e6
+    assert 3 * 128 * 4 * 48e6 < needed < 1.2 * 3 * 128 * 4 * 48e6
 
 
 @pytest.mark.parametrize("name", ["ms_ssim", "lpips"])

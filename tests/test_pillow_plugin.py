@@ -18,13 +18,14 @@ HEIGHT, WIDTH = 20, 30
 class StandIn:
     """Writes the rate and the top left pixel; reads a picture of that colour."""
 
+    highest_rate = 3.0
     decoded = 0
 
     def __init__(self, path):
         self.fingerprint = weights.describe(path).fingerprint
 
     def compress(self, image, rate):
-        if not 0 <= rate <= 3:
+        if not isinstance(rate, float | int) or not 0 <= rate <= 3:
             raise InputError(f"rate {rate} is not within 0 .. 3.")
         height, width, _ = image.shape
         return bitstream.serialise(
@@ -89,8 +90,12 @@ def test_opening_decodes_nothing_and_loading_once():
 
 def test_options_of_save():
     assert bitstream.parse(stored(teal())).rate == 1.5
-    assert bitstream.parse(stored(teal(), target_bytes=5000)).rate == 3
-    assert bitstream.parse(stored(teal(), target_bytes=50)).rate == 0
+    with pytest.warns(UserWarning, match="5,000 bytes are out of reach"):
+        assert bitstream.parse(stored(teal(), target_bytes=5000)).rate == 3
+    with pytest.warns(UserWarning, match=r"^10 bytes are out of reach; the nearest file has 16 "):
+        assert bitstream.parse(stored(teal(), target_bytes=10)).rate == 0
+    with pytest.raises(OSError, match="rate and target_bytes do not go together"):
+        stored(teal(), rate=1, target_bytes=5000)
 
 
 def test_weights_of_save(tmp_path, monkeypatch):

@@ -50,13 +50,13 @@ def compiled(folder) -> set[str]:
 
 def test_glc_there_and_back(folder, expected):
     """Other processes write and read the same; the second of a kind finds all of it compiled."""
-    compress = ("-m", "glc_jax", "compress", "photo.png", "--rate", "2.2", "-o")
+    compress = ("-m", "glc_jax", "compress", "-q", "photo.png", "--rate", "2.2", "-o")
     python(folder, *compress, "photo.glc")
     first = compiled(folder)
     assert first
     python(folder, *compress, "again.glc")
     assert compiled(folder) == first
-    python(folder, "-m", "glc_jax", "decompress", "photo.glc", "-o", "back.png")
+    python(folder, "-m", "glc_jax", "decompress", "-q", "photo.glc", "-o", "back.png")
     data, picture = expected
     assert (folder / "photo.glc").read_bytes() == (folder / "again.glc").read_bytes() == data
     np.testing.assert_array_equal(images.read(folder / "back.png"), picture)

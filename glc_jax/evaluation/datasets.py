@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from glc_jax import images
+from glc_jax import images, plugins
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.metrics import patches
 
@@ -184,7 +184,7 @@ def _from_folder(
 def _size(path: pathlib.Path) -> tuple[int, int]:
     """Width and height from the header alone."""
     try:
-        with Image.open(path) as image:
+        with plugins.open_image(path) as image:
             return image.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read ({error}).") from error

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from glc_jax import images, pillow_plugin
+from glc_jax.cli import streams
 from glc_jax.errors import GLCError, InputError, OutputError
 
 STDIO = "-"
@@ -63,8 +64,7 @@ class Job(NamedTuple):
           OutputError: it cannot be written.
         """
         if self.target == STDIO:
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            streams.write(data)
             return
         if self.tree:
             try:
@@ -113,6 +113,8 @@ def plan(
     if several and STDIO in (*inputs, output):
         raise UsageError("- stands for one input or output, it does not go with several.")
     if output == STDIO or (output is None and inputs[0] == STDIO):
+        if sys.stdout is None:
+            raise OutputError("standard output is closed.")
         if sys.stdout.isatty():
             raise UsageError("a terminal shows no pictures; name the output with -o.")
         return Plan([Job(inputs[0], STDIO)], [])
@@ -266,7 +268,7 @@ def read(source: str) -> bytes:
     """
     try:
         if source == STDIO:
-            data = sys.stdin.buffer.read(FILE_BYTES + 1)
+            data = streams.stdin().read(FILE_BYTES + 1)
         else:
             with open(source, "rb") as file:
                 data = file.read(FILE_BYTES + 1)

@@ -12,6 +12,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -19,83 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glc_jax import bitstream, cli, facts, images, memory, weights
-from glc_jax.errors import BitstreamError, InputError
+from glc_jax import bitstream, cli, facts, images, weights
+from glc_jax.cli import process
+from glc_jax.errors import InputError
+from tests.cli.stand_in import HEIGHT, WIDTH, StandIn, Stream, files, picture, said
 from tests.test_images import forbid
-
-HEIGHT, WIDTH = 48, 64
-
-
-class StandIn:
-    """A codec whose files have 100 bytes of payload at rate 0 and 400 at rate 3."""
-
-    highest_rate = 3.0
-
-    def __init__(self, path, max_memory):
-        self.fingerprint = weights.describe(path).fingerprint
-        self.max_memory = max_memory
-
-    def require_memory(self, height, width, operation):
-        """A byte for each pixel."""
-        memory.require(height * width, self.max_memory or 10**9, height, width, f"to {operation}")
-
-    def compress(self, image, rate):
-        height, width, _ = image.shape
-        payload = bytes(round(100 + 100 * rate))
-        return bitstream.serialise(
-            bitstream.Container(width, height, rate, self.fingerprint, payload, False, False, 7)
-        )
-
-    def compress_to_size(self, image, target_bytes):
-        rates = [
-            rate for rate in (3.0, 2.0, 1.0) if len(self.compress(image, rate)) <= target_bytes
-        ]
-        rate = rates[0] if rates else 0.0
-        return self.compress(image, rate), rate
-
-    def decompress(self, data, preview, max_pixels):
-        container = bitstream.parse(data, max_pixels=max_pixels)
-        if container.fingerprint != self.fingerprint:
-            raise BitstreamError("other weights.")
-        return np.full((container.height, container.width, 3), 9 if preview else 200, np.uint8)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty current folder, a weights file that GLC_WEIGHTS names, and the stand-in."""
-    model = tmp_path / "model.safetensors"
-    weights.save(
-        model,
-        {"params": {"kernel": np.zeros((2, 3), np.float32)}},
-        {
-            "name": "stand-in",
-            "model": {"vqvae": {"multipliers": [1] * 5}, "hyper_codebook_size": 1024},
-        },
-        {"trained on": "nothing at all"},
-    )
-    monkeypatch.setenv(weights.VARIABLE, str(model))
-    monkeypatch.setattr(cli, "_codec", StandIn)
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def picture(path, size=(WIDTH, HEIGHT), **options) -> Path:
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new(options.pop("mode", "RGB"), size, options.pop("color", "teal")).save(path, **options)
-    return path
-
-
-def files(folder=".") -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.*"))
-
-
-def said(capsys) -> list[str]:
-    """The lines on standard error."""
-    return capsys.readouterr().err.splitlines()
-
 
 # ---------------------------------------------------------------------------- names
 
@@ -105,10 +34,10 @@ def test_there_and_back(here, capsys):
     assert cli.run(["compress", "photo.jpg", "--rate", "0"]) == 0
     out = capsys.readouterr()
     size = os.path.getsize("photo.glc")
-    assert out.out.startswith(
+    assert out.err.startswith(
         f"photo.jpg -> photo.glc: {size} bytes, {8 * size / (HEIGHT * WIDTH):.4f} bpp, rate 0, "
     )
-    assert out.err == ""
+    assert out.out == ""
     assert cli.run(["decompress", "photo.glc"]) == 0
     read = images.read("photo.png")
     assert read.shape == (HEIGHT, WIDTH, 3)
@@ -151,136 +80,6 @@ def test_input_is_never_the_output(here, capsys):
         for force in ([], ["--force"]):
             assert cli.run(["compress", "photo.png", "-o", output, *force]) == 1
             assert "is an input itself" in said(capsys)[0]
-
-
-def test_a_name_within_the_folder_of_o_is_chosen_by_glc(here, capsys):
-    """`glc decompress comp -o orig` must not destroy what was compressed."""
-    kept = [picture(f"orig/{name}.png").read_bytes() for name in "abc"]
-    picture("orig/d.jpg")
-    assert cli.run(["compress", "-q", "orig", "-o", "comp"]) == 0
-    assert cli.run(["decompress", "-q", "comp", "-o", "orig"]) == 1
-    assert said(capsys) == [
-        "glc: orig/a.png: and 2 other outputs exist already; --skip-existing leaves them, "
-        "--force replaces them.",
-        "glc: 3 of 4 failed.",
-    ]
-    assert [Path(f"orig/{name}.png").read_bytes() for name in "abc"] == kept
-    assert files("orig") == ["a.png", "b.png", "c.png", "d.jpg", "d.png"]
-    assert cli.run(["decompress", "-q", "comp", "-o", "orig", "--force"]) == 0
-    assert [Path(f"orig/{name}.png").read_bytes() for name in "abc"] != kept
-
-
-def test_an_interrupted_folder_goes_on(here, capsys, monkeypatch):
-    """Nothing is done twice, neither with --skip-existing nor when the command is only repeated."""
-    for name in "abcd":
-        picture(f"in/{name}.png")
-    done, compress = [], StandIn.compress
-
-    def counted(self, image, rate):
-        if len(done) == 2:
-            done.append("interrupted")
-            raise KeyboardInterrupt
-        done.append(rate)
-        return compress(self, image, rate)
-
-    monkeypatch.setattr(StandIn, "compress", counted)
-    assert cli.run(["compress", "-q", "in", "-o", "out"]) == 130
-    assert files("out") == ["a.glc", "b.glc"]
-    command = ["compress", "in", "-o", "out", "--rate", "3"]
-    assert cli.run([*command, "--skip-existing"]) == 0
-    assert done == [1.5, 1.5, "interrupted", 3, 3]
-    assert "glc: 2 left out, since their output exists." in said(capsys)
-    assert cli.run(command) == 1
-    assert len(done) == 5
-    assert cli.run(["compress", "in/a.png", "-o", "out/a.glc", "--skip-existing"]) == 0
-    assert len(done) == 5
-
-
-def test_a_file_that_comes_meanwhile_is_not_replaced(here, capsys, monkeypatch):
-    """Two commands for one folder: what another wrote since the start is left alone."""
-    picture("photo.png")
-    compress = StandIn.compress
-
-    def slow(self, image, rate):
-        Path("photo.glc").write_bytes(b"another's")
-        return compress(self, image, rate)
-
-    monkeypatch.setattr(StandIn, "compress", slow)
-    assert cli.run(["compress", "photo.png"]) == 1
-    assert said(capsys) == ["glc: photo.glc: exists already."]
-    assert Path("photo.glc").read_bytes() == b"another's"
-    assert sorted(os.listdir()) == ["photo.glc", "photo.png"]
-
-
-@pytest.mark.parametrize("force", [[], ["--force"]])
-@pytest.mark.parametrize("output", ["b.jpg", "new.png", "new.CR2", "new.heic", "new.psd"])
-def test_a_glc_file_takes_no_pictures_name(here, capsys, output, force):
-    picture("a.png")
-    kept = picture("b.jpg").read_bytes()
-    assert cli.run(["compress", "a.png", "-o", output, *force]) == 1
-    (line,) = said(capsys)
-    assert line.startswith(f"glc: {output}: has a picture's name")
-    assert files() == ["a.png", "b.jpg"]
-    assert Path("b.jpg").read_bytes() == kept
-
-
-@pytest.mark.parametrize("force", [[], ["--force"]])
-def test_a_picture_takes_no_glc_files_name(here, capsys, force):
-    picture("a.png")
-    assert cli.run(["compress", "-q", "a.png"]) == 0
-    kept = Path("a.glc").read_bytes()
-    os.rename("a.glc", "b.glc")
-    os.link("b.glc", "other.glc")
-    assert cli.run(["decompress", "b.glc", "-o", "c.glc", *force]) == 1
-    assert said(capsys)[0].startswith("glc: c.glc: is the name of a .glc file")
-    assert cli.run(["decompress", "b.glc", "-o", "other.glc", *force]) == 1
-    assert said(capsys)[0].startswith("glc: other.glc: is an input itself")
-    assert Path("other.glc").read_bytes() == kept
-    assert files() == ["a.png", "b.glc", "other.glc"]
-
-
-def test_an_output_is_never_another_input(here, capsys):
-    """A .glc file under a picture's name, which the output of another input would replace."""
-    picture("a.jpg")
-    assert cli.run(["compress", "-q", "a.jpg"]) == 0
-    os.mkdir("in")
-    os.rename("a.glc", "in/a.glc")
-    os.symlink("in/a.glc", "a.png")
-    before = Path("a.png").read_bytes()
-    assert cli.run(["decompress", "in/a.glc", "-o", ".", "--force"]) == 1
-    assert said(capsys) == ["glc: a.png: is an input itself; name another output."]
-    assert Path("a.png").read_bytes() == before
-
-
-def test_a_name_of_o_replaces_its_own_kind_only(here, capsys):
-    picture("a.png")
-    Path("notes.txt").write_text("of value")
-    Path("paper.pdf").write_bytes(b"%PDF-1.7 of value")
-    assert cli.run(["compress", "a.png", "-o", "notes.txt"]) == 1
-    assert said(capsys)[0].startswith("glc: notes.txt: exists already and is no .glc file")
-    assert cli.run(["compress", "-q", "a.png"]) == 0
-    assert cli.run(["decompress", "a.glc", "-o", "paper.pdf"]) == 1
-    assert said(capsys)[0].startswith("glc: paper.pdf: exists already and is no picture")
-    assert Path("notes.txt").read_text() == "of value"
-    Path("empty").write_bytes(b"")
-    assert cli.run(["compress", "a.png", "-o", "empty"]) == 0
-    assert cli.run(["compress", "a.png", "-o", "notes.txt", "--force"]) == 0
-    assert Path("notes.txt").read_bytes() == Path("a.glc").read_bytes()
-    assert cli.run(["compress", "a.png", "-o", "notes.txt", "--rate", "0"]) == 0
-    picture("old.png")
-    assert cli.run(["decompress", "a.glc", "-o", "old.png"]) == 0
-    assert (images.read("old.png") == 200).all()
-
-
-@pytest.mark.parametrize("name", ["single.glc", "single.jpg"])
-def test_several_inputs_make_no_folder_with_a_files_name(here, capsys, name):
-    picture("a.png"), picture("b.png")
-    assert cli.run(["compress", "a.png", "b.png", "-o", name]) == 2
-    (line,) = said(capsys)
-    assert line.startswith(f"glc: {name}: several inputs need a folder")
-    assert not os.path.exists(name)
-    assert cli.run(["compress", "a.png", "b.png", "-o", f"{name}/"]) == 0
-    assert files() == ["a.png", "b.png", name, f"{name}/a.glc", f"{name}/b.glc"]
 
 
 def test_an_unreadable_subfolder_is_a_failure(here, capsys, monkeypatch):
@@ -362,17 +161,6 @@ def test_suffix_of_the_output_chooses_its_format(here):
             assert image.format == kind
 
 
-class Stream(io.BytesIO):
-    """Standard input or output: has a buffer, is no terminal."""
-
-    @property
-    def buffer(self):
-        return self
-
-    def isatty(self):
-        return False
-
-
 def test_pipes(here, monkeypatch, capsys):
     data = picture("photo.png").read_bytes()
     compressed, decompressed = Stream(), Stream()
@@ -385,7 +173,8 @@ def test_pipes(here, monkeypatch, capsys):
     assert cli.run(["decompress", "-", "-o", "-"]) == 0
     assert images.read(io.BytesIO(decompressed.getvalue())).shape == (HEIGHT, WIDTH, 3)
     assert files() == ["photo.png"]
-    assert [line.split(":")[0] for line in said(capsys)] == ["- -> -", "- -> -"]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["- -> -", "- -> -"]
 
 
 # ---------------------------------------------------------------------------- targets
@@ -399,9 +188,9 @@ def test_target_bytes_and_bpp(here, capsys):
     bpp = 8 * 350 / (WIDTH * HEIGHT)
     assert cli.run(["compress", "photo.png", "-o", "x.glc", "--target-bpp", str(bpp)]) == 0
     assert os.path.getsize("x.glc") == 300 + fixed
-    out = capsys.readouterr()
-    assert out.err == ""
-    assert "rate 2" in out.out
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "rate 2, " in lines[1]
 
 
 @pytest.mark.parametrize(("target", "reached"), [("50", 100), ("9000", 400)])
@@ -422,7 +211,122 @@ def test_preview(here):
     assert (images.read("p.png") == 9).all()
 
 
+def test_the_rate_that_is_printed_is_that_of_the_file(here, capsys):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png", "--rate", "0.001"]) == 0
+    assert bitstream.parse(Path("photo.glc").read_bytes()).rate == 0
+    assert ", rate 0, " in capsys.readouterr().err
+
+
+def test_quality_of_a_picture(here, capsys, monkeypatch):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png"]) == 0
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    monkeypatch.setattr(StandIn, "decompress", lambda *_, **__: noise)
+    for suffix in ("jpg", "webp", "avif"):
+        for quality in ("10", "90"):
+            name = f"x{quality}.{suffix}"
+            assert cli.run(["decompress", "photo.glc", "-o", name, "--quality", quality]) == 0
+        assert os.path.getsize(f"x10.{suffix}") < 0.6 * os.path.getsize(f"x90.{suffix}")
+    said(capsys)
+    assert cli.run(["decompress", "photo.glc", "-o", "x.png", "--quality", "50"]) == 1
+    assert said(capsys) == ["glc: x.png: PNG has no quality to set; leave --quality out."]
+
+
+def test_results_for_scripts(here, capsys):
+    """One JSON object a line on standard output, nothing on standard error."""
+    picture("in/a.png"), picture("in/b\n.png")
+    assert cli.run(["compress", "--json", "in", "-o", "out", "--rate", "0.5"]) == 0
+    out = capsys.readouterr()
+    first, second = map(json.loads, out.out.splitlines())
+    assert first["source"] == "in/a.png"
+    assert first["target"] == "out/a.glc"
+    assert first["bytes"] == os.path.getsize("out/a.glc")
+    assert first["rate"] == 0.5
+    assert second["source"] == "in/b\n.png"
+    assert out.err == ""
+    assert cli.run(["decompress", "--json", "out/a.glc", "-o", "x.png"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["width"], found["height"]) == (WIDTH, HEIGHT)
+    assert cli.run(["compress", "in/a.png", "-o", "-", "--json"]) == 2
+
+
+@pytest.mark.parametrize("threads", ["1", "2", "9"])
+def test_files_are_read_and_written_beside_the_coding(here, capsys, monkeypatch, threads):
+    """In other threads, at most so many ahead; reports keep the order of the files."""
+    names = [picture(f"in/{name}.png").name for name in "abcdef"]
+    Path("in/c.png").write_bytes(b"no picture")
+    ahead, most, read, compress = [0], [0], images.read, StandIn.compress
+
+    def counted_read(source, **options):
+        assert threading.current_thread() is not threading.main_thread()
+        found = read(source, **options)
+        ahead[0] += 1
+        most[0] = max(most[0], ahead[0])
+        return found
+
+    def counted_compress(self, image, rate):
+        assert threading.current_thread() is threading.main_thread()
+        time.sleep(0.05)
+        ahead[0] -= 1
+        return compress(self, image, rate)
+
+    monkeypatch.setattr(images, "read", counted_read)
+    monkeypatch.setattr(StandIn, "compress", counted_compress)
+    assert cli.run(["compress", "in", "-o", "out", "-j", threads]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0].split(" -> ")[0] for line in lines[:-1]] == [
+        *(f"in/{name}" for name in names[:2]),
+        "glc",
+        *(f"in/{name}" for name in names[3:]),
+    ]
+    assert "in/c.png: not a picture" in lines[2]
+    assert most[0] <= int(threads) + 1
+    assert most[0] > 1
+    assert files("out") == ["a.glc", "b.glc", "d.glc", "e.glc", "f.glc"]
+
+
 # ---------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("command", "names"),
+    [("compress", ("photo.png", "new.glc")), ("decompress", ("photo.glc", "new.jpg"))],
+)
+def test_habit_of_other_encoders_is_pointed_to_o(here, capsys, command, names):
+    """cwebp and avifenc: `avifenc IN OUT`."""
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png"])
+    assert cli.run([command, *names]) == 2
+    assert said(capsys) == [
+        f"glc: {names[1]}: there is no such input; name the output with -o {names[1]}."
+    ]
+
+
+def test_name_that_begins_with_a_dash(here, capsys, monkeypatch):
+    picture("-dash.png")
+    arguments = ["compress", "-dash.png"]
+    monkeypatch.setattr(sys, "argv", ["glc", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run()
+    assert stopped.value.code == 2
+    (line,) = said(capsys)
+    assert "for the file of that name write ./-dash.png" in line
+    assert cli.run(["compress", "./-dash.png"]) == 0
+
+
+def test_compressing_again_says_what_it_costs(here, capsys):
+    picture("photo.png")
+    assert cli.run(["compress", "photo.png", "-o", "one.glc"]) == 0
+    for name in ("two.jpg", "two.png", "two.webp", "two.avif"):
+        assert cli.run(["decompress", "one.glc", "-o", name]) == 0
+        said(capsys)
+        assert cli.run(["compress", name, "-o", "three.glc"]) == 0
+        assert said(capsys) == [
+            f"glc: warning: {name}: was compressed by glc before; each time loses more."
+        ]
+    assert images.was_coded("one.glc")
+    assert not images.was_coded("photo.png")
 
 
 def test_good_files_are_done_and_the_status_tells_of_the_others(here, capsys):
@@ -585,11 +489,10 @@ def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, statu
 
 def test_interrupt_that_other_code_swallows_still_stops(here, capsys, monkeypatch):
     """JAX drops exceptions raised in its callbacks, and turns some into others."""
-    monkeypatch.setattr(cli, "_signals", [])
 
     def swallow(self, image, rate):
         with contextlib.suppress(KeyboardInterrupt):
-            cli._interrupt(15, None)
+            process.interrupt(15, None)
         raise InputError("what the interrupt was turned into.")
 
     monkeypatch.setattr(StandIn, "compress", swallow)
@@ -679,6 +582,52 @@ def test_models(here, capsys):
     assert [model["weights"] for model in listed] == list(weights.packaged())
 
 
+def test_one_bad_file_does_not_hide_the_others_of_a_folder(here, capsys):
+    picture("in/b.png")
+    cli.run(["compress", "-q", "in"])
+    Path("in/a.glc").write_bytes(b"no .glc file")
+    assert cli.run(["info", "in"]) == 1
+    assert "in/b.glc" in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------- verify
+
+
+def container(payload: bytes, fingerprint: bytes) -> bytes:
+    return bitstream.serialise(
+        bitstream.Container(WIDTH, HEIGHT, 1.0, fingerprint, payload, False, False, 7)
+    )
+
+
+def test_verify(here, capsys):
+    own = weights.describe(os.environ[weights.VARIABLE]).fingerprint
+    good, bad, foreign = container(bytes(50), own), container(b"xxx", own), container(b"", b"??")
+    for name, data in {"good": good, "bad": bad, "foreign": foreign, "cut": good[:-1]}.items():
+        Path(f"{name}.glc").write_bytes(data)
+    expected = {
+        "good.glc": (0, "good.glc: sound"),
+        "foreign.glc": (3, "foreign.glc: weights missing (made with 3f3f)"),
+        "bad.glc": (1, "bad.glc: damaged (The file is damaged: its check does not match its "),
+        "cut.glc": (1, "cut.glc: damaged ("),
+        "none.glc": (1, "none.glc: unreadable (cannot be read (No such file or directory))"),
+    }
+    for name, (status, line) in expected.items():
+        assert cli.run(["verify", name]) == status
+        assert capsys.readouterr().out.startswith(line)
+    assert cli.run(["verify", "-q", "good.glc", "foreign.glc"]) == 3
+    assert capsys.readouterr().out == "foreign.glc: weights missing (made with 3f3f)\n"
+    assert cli.run(["verify", "foreign.glc", "bad.glc", "good.glc"]) == 1
+    capsys.readouterr()
+    assert cli.run(["verify", "--json", "."]) == 1
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {line["file"]: line["result"] for line in lines} == {
+        "bad.glc": "damaged",
+        "cut.glc": "damaged",
+        "foreign.glc": "weights missing",
+        "good.glc": "sound",
+    }
+
+
 # ---------------------------------------------------------------------------- evaluate
 
 
@@ -707,9 +656,12 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
     assert out.out.splitlines() == [
         "rate 0: 0.0200 bpp, PSNR 20.13",
         "rate 2.5: 0.0300 bpp, PSNR 21.00",
+    ]
+    assert out.err.splitlines() == [
+        "glc: FID was not computed.",
+        "glc: b.png (rate 0): odd.",
         f"Look at {os.path.join('report', 'index.html')}",
     ]
-    assert out.err.splitlines() == ["glc: FID was not computed.", "glc: b.png (rate 0): odd."]
 
 
 def test_evaluate_of_nothing(here, capsys):
@@ -719,37 +671,6 @@ def test_evaluate_of_nothing(here, capsys):
     assert cli.run(["evaluate", "empty", "-o", "report", "--dataset", "imagenet"]) == 1
     assert "kodak" in said(capsys)[0]
     assert not os.path.exists("report")
-
-
-# ---------------------------------------------------------------------------- terminal, process
-
-
-def test_progress_is_for_terminals(monkeypatch):
-    pipe, terminal = Stream(), io.StringIO()
-    for stream in (pipe, terminal):
-        monkeypatch.setattr(stream, "isatty", lambda stream=stream: stream is terminal)
-        monkeypatch.setattr(sys, "stderr", stream)
-        monkeypatch.setenv("TERM", "xterm")
-        with cli._bar("2 files", 2) as update:
-            update(advance=1)
-    assert pipe.getvalue() == b""
-    assert "2 files" in terminal.getvalue()
-    assert "50%" in terminal.getvalue()
-
-
-def test_jax_settings_leave_the_users_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path / "cache")})
-    cli.prepare_jax()
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "cache" / "glc_jax")
-    assert (tmp_path / "cache" / "glc_jax").is_dir()
-    monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "mine", "HOME": str(tmp_path)})
-    cli.prepare_jax()
-    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
-    assert "JAX_COMPILATION_CACHE_MAX_SIZE" not in os.environ  # nothing of theirs is evicted
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(os, "environ", {"XDG_CACHE_HOME": str(tmp_path / "file")})
-    cli.prepare_jax()
-    assert "JAX_COMPILATION_CACHE_DIR" not in os.environ
 
 
 # ---------------------------------------------------------------------------- start-up

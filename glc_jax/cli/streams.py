@@ -1,0 +1,74 @@
+"""Standard input and output, where each may be closed, full or gone.
+
+Failing to write is an OutputError; a reader that left (`| head`) stays a BrokenPipeError.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import IO, TextIO
+
+from glc_jax.cli import messages
+from glc_jax.errors import InputError, OutputError
+
+
+def stdin() -> IO[bytes]:
+    """Standard input, as bytes; raises InputError where it is closed."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed.")
+    return sys.stdin.buffer
+
+
+def write(data: bytes) -> None:
+    """Writes bytes to standard output.
+
+    Raises:
+      OutputError: it cannot be written to.
+    """
+    if sys.stdout is None:
+        raise OutputError("standard output is closed.")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon(sys.stdout)
+        raise OutputError(f"standard output: cannot be written ({error.strerror}).") from error
+
+
+def show(text: str) -> None:
+    """Prints lines of results; raises as `write`."""
+    if sys.stdout is None:
+        raise OutputError("standard output is closed.")
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        abandon(sys.stdout)
+        raise OutputError(f"standard output: cannot be written ({error.strerror}).") from error
+
+
+def abandon(stream: TextIO) -> None:
+    """Lets a stream that failed end in nothing, so that Python's last flush does not fail again."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def finish(status: int | str | None) -> int:
+    """Flushes standard output before the process ends; the exit status that then holds."""
+    status = status if isinstance(status, int) else int(status is not None)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        abandon(sys.stdout)
+        return status or 1
+    except OSError as error:
+        abandon(sys.stdout)
+        messages.complain(f"standard output: cannot be written ({error.strerror}).")
+        return status or 1
+    return status
