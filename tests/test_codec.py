@@ -85,6 +85,19 @@ def test_target_size_gives_the_highest_rate_that_fits(codec, image):
     assert codec.compress_to_size(image, target_bytes=10**6)[1] == 3
 
 
+def test_sides_are_padded_with_the_edge(codec, image):
+    """Not mirrored: what is coded is that of the picture with its last row and column repeated."""
+    height, width = (
+        -(-side // small_model.MULTIPLE) * small_model.MULTIPLE for side in image.shape[:2]
+    )
+    missing = ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))
+    y, z = codec.analyse(image)
+    for mode, same in (("edge", True), ("reflect", False)):
+        padded_y, padded_z = codec.analyse(np.pad(image, missing, mode=mode))
+        assert np.array_equal(padded_y, y) == same
+        assert not same or np.array_equal(padded_z, z)
+
+
 def test_paths_are_taken_for_pictures_and_files(codec, image, data, tmp_path):
     Image.fromarray(image).save(tmp_path / "photo.png")
     (tmp_path / "photo.glc").write_bytes(data)

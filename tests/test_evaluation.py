@@ -16,7 +16,7 @@ from PIL import Image
 
 from glc_jax import evaluation
 from glc_jax.errors import BitstreamError, ConfigError, InputError, OutputError
-from glc_jax.evaluation import curves, datasets, methods, published, quality, results
+from glc_jax.evaluation import curves, datasets, methods, published, quality, results, runner
 from glc_jax.metrics.psnr import psnr
 
 
@@ -152,6 +152,65 @@ def test_finished_work_is_not_done_again(folder, tmp_path):
     other = FakeCodec("other")
     run(folder, tmp_path, other)
     assert other.compressed == 2 * 4
+
+
+def test_other_metrics_are_measured_anew(folder, tmp_path, monkeypatch):
+    """Each stand-in for a metric gives the length of its name."""
+    monkeypatch.setattr(quality, "_pair_function", lambda name: lambda *_: np.array([len(name)]))
+    monkeypatch.setattr(quality, "_MIN_SIZES", dict.fromkeys(quality.PAIR_METRICS, 1))
+    run(folder, tmp_path, metrics=("psnr",))
+    again = FakeCodec()
+    found = run(folder, tmp_path, again, metrics=("psnr", "dists"))
+    assert {(item["psnr"], item["dists"]) for item in found["items"]} == {(4, 5)}
+    assert again.compressed == 2 * 4
+    found = run(folder, tmp_path, again, metrics=("dists",))
+    assert {(item["psnr"], item["dists"]) for item in found["items"]} == {(None, 5)}
+
+
+def test_encoders_match_the_sizes_of_this_run(folder, tmp_path):
+    """Other weights give other sizes, and so other files of the encoders beside them."""
+
+    class Coarser(FakeCodec):
+        def compress(self, image, rate):
+            return super().compress(image, rate / 2)
+
+    def sizes(found):
+        return [(item["method"], item["bytes"], item["settings"]) for item in found["items"]]
+
+    first = run(folder, tmp_path / "a", FakeCodec(), rates=(3,), against=["webp"])
+    other = run(folder, tmp_path / "a", Coarser("coarser"), rates=(3,), against=["webp"])
+    fresh = run(folder, tmp_path / "b", Coarser("coarser"), rates=(3,), against=["webp"])
+    assert sizes(other) == sizes(fresh)
+    assert sizes(other)[2:] != sizes(first)[2:]
+
+
+def test_features_are_kept_for_one_patch_size_and_network(folder, tmp_path, monkeypatch):
+    taken = []
+
+    class Features:
+        def __init__(self, weights, patch_size):
+            self.patch_size = patch_size
+
+        def of(self, image):
+            taken.append(self.patch_size)
+            return np.zeros((1, quality.inception.FEATURES), np.float32)
+
+    unmeasured = quality.SetDistances(1, None, None, None)
+    monkeypatch.setattr(quality, "PatchFeatures", Features)
+    monkeypatch.setattr(quality, "set_distances", lambda *sets: unmeasured)
+    monkeypatch.setattr(quality.fid.Gaussian, "update", lambda self, batch: None)
+    monkeypatch.setattr(runner.inception_weights, "load", lambda source, sha256: None)
+    settings = {"inception": "any", "inception_sha256": "1", "patch_size": 32, "rates": (0,)}
+    for change, count in (
+        ({}, 4),
+        ({}, 0),
+        ({"patch_size": 16}, 4),
+        ({"inception_sha256": "2"}, 4),
+        ({"inception_sha256": "2"}, 0),
+    ):
+        taken.clear()
+        run(folder, tmp_path, **{**settings, **change})
+        assert taken == [{**settings, **change}["patch_size"]] * count
 
 
 def test_an_interrupted_run_continues(folder, tmp_path):

@@ -91,6 +91,26 @@ def test_kid_is_repeatable_and_near_zero_for_equal_distributions():
     assert abs(found.mean) < 0.05 * kid(*feature_sets(), subsets=20, subset_size=100).mean
 
 
+def test_kid_draws_from_both_sets_anew_for_every_subset():
+    """A plain loop over the same draws; a subset of b that stays the same has another mean."""
+    a, b = feature_sets()
+    found = kid(a, b, subsets=7, subset_size=60, seed=3)
+    rng = np.random.default_rng(3)
+    values = []
+    for _ in range(7):
+        x = a[rng.choice(len(a), 60, replace=False)].astype(np.float64)
+        y = b[rng.choice(len(b), 60, replace=False)].astype(np.float64)
+        kernel = lambda u, v: (u @ v / a.shape[1] + 1) ** 3  # noqa: E731
+        within = sum(
+            kernel(s[i], s[j]) for s in (x, y) for i in range(60) for j in range(60) if i != j
+        )
+        across = sum(kernel(u, v) for u in x for v in y)
+        values.append(within / (60 * 59) - 2 * across / 60**2)
+    np.testing.assert_allclose(
+        (found.mean, found.std), (np.mean(values), np.std(values)), rtol=1e-9
+    )
+
+
 def test_kid_refuses_sets_smaller_than_a_subset():
     a, b = feature_sets()
     with pytest.raises(ValueError, match="1000"):
