@@ -198,6 +198,17 @@ class Codec:
         """
         self._decode_latent(self._container(data, max_pixels), preview=False)
 
+    def integers(
+        self, data: bytes | str | os.PathLike[str], max_pixels: int | None = images.MAX_PIXELS
+    ) -> list[np.ndarray]:
+        """The integers that a file's symbols stand for, by which decoders are compared.
+
+        The indices of z [h, w] and y_hat in fixed point [h', w', C]. Arguments and errors as those
+        of `decompress`.
+        """
+        z_indices, decoded = self._decode_symbols(self._container(data, max_pixels), preview=False)
+        return [z_indices[0], decoded.y_hat_fixed[0]]
+
     def _container(
         self, data: bytes | str | os.PathLike[str], max_pixels: int | None
     ) -> bitstream.Container:
@@ -310,18 +321,24 @@ class Codec:
 
     def _decode_latent(self, container: bitstream.Container, preview: bool) -> np.ndarray:
         """y_hat float32 [1, h, w, C] of a parsed file."""
+        return self._decode_symbols(container, preview)[1].y_hat
+
+    def _decode_symbols(
+        self, container: bitstream.Container, preview: bool
+    ) -> tuple[np.ndarray, Any]:
+        """The indices of z [1, h, w] of a parsed file, and what they and y decode to."""
         symbols = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
         decoder = self.symbol_coder.decoder(symbols)
         h, w = (-(-side // self._multiple) for side in (container.height, container.width))
         z_indices = decoder.z(h * w).reshape(1, h, w)
         if preview:
-            return self.entropy_networks.preview(z_indices).y_hat
+            return z_indices, self.entropy_networks.preview(z_indices)
         decoded = self.entropy_networks.decode(
             z_indices, lambda step, table_index: decoder.step(table_index[0])[None]
         )
         if bitstream.symbols_check(z_indices[0], decoded.y_hat_fixed[0]) != container.symbols_check:
             raise BitstreamError("The file is damaged: its check does not match its symbols.")
-        return decoded.y_hat
+        return z_indices, decoded
 
 
 def _device_free_bytes() -> int | None:

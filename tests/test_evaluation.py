@@ -204,9 +204,9 @@ def test_features_are_kept_for_one_patch_size_and_network(folder, tmp_path, monk
     for change, count in (
         ({}, 4),
         ({}, 0),
-        ({"patch_size": 16}, 4),
         ({"inception_sha256": "2"}, 4),
         ({"inception_sha256": "2"}, 0),
+        ({"inception_sha256": "2", "patch_size": 16}, 4),
     ):
         taken.clear()
         run(folder, tmp_path, **{**settings, **change})

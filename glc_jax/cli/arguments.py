@@ -154,9 +154,19 @@ def _verify(commands: argparse._SubParsersAction) -> None:
         "nothing. A line a file says sound, damaged, unreadable or weights missing.",
         epilog="Exit status: 0 all are sound, 1 one is damaged or unreadable, 2 wrong usage,\n"
         "3 none is, but the weights of one are missing (--weights names them).\n\n"
-        + _examples("glc verify compressed/ -q", "glc verify photo.glc && rm photo.jpg"),
+        + _examples(
+            "glc verify compressed/ -q",
+            "glc verify photo.glc && rm photo.jpg",
+            "glc verify --conformance tests/conformance",
+        ),
     )
-    command.add_argument("inputs", nargs="+", metavar="IN", help="a .glc file or a folder")
+    command.add_argument("inputs", nargs="*", metavar="IN", help="a .glc file or a folder")
+    command.add_argument(
+        "--conformance",
+        metavar="CORPUS",
+        help="instead: whether a conformance corpus, a folder or its zip archive, decodes here to "
+        "the integers and pictures that it should",
+    )
     command.add_argument("-q", "--quiet", action="store_true", help="leave out what is sound")
     command.add_argument("--json", action="store_true", help="one JSON object a line and file")
     _add_model(command, "a weights file that the .glc files may have been made with")

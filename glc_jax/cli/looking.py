@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from glc_jax.cli import jobs, messages, process, streams
+from glc_jax.cli.jobs import UsageError
 from glc_jax.errors import BitstreamError, GLCError, InputError, OutputError
 
 DAMAGED, NO_WEIGHTS = 1, 3
@@ -56,6 +57,10 @@ def verify(options: argparse.Namespace) -> int:
     """`glc verify`: decodes the symbols, which every check is about, and draws nothing."""
     from glc_jax import weights
 
+    if options.conformance is not None:
+        return _conformance(options)
+    if not options.inputs:
+        raise UsageError("name .glc files or folders to verify.")
     given = None if options.weights is None else weights.resolve(options.weights)
     if given is not None:
         weights.describe(given)
@@ -91,6 +96,41 @@ def _verified(
     except BitstreamError as error:
         return DAMAGED, "damaged", str(error)
     return 0, "sound", None
+
+
+def _conformance(options: argparse.Namespace) -> int:
+    """`glc verify --conformance`: whether this machine decodes a corpus to what it should."""
+    from glc_jax import conformance
+
+    if options.inputs:
+        raise UsageError("--conformance takes a corpus and no further files.")
+    found = []
+    with conformance.opened(Path(options.conformance)) as folder:
+        contents = conformance.manifest(folder)
+        paths = {
+            name: conformance.weights_path(folder, about)
+            for name, about in contents["weights"].items()
+        }
+        for expected in contents["files"]:
+            path = paths[expected["weights"]]
+            if path is None:
+                reason = f"the weights {expected['weights']!r}"
+                one = conformance.Verdict(expected["name"], None, reason)
+            else:
+                codec = process.load_codec(path, device=options.device)
+                one = conformance.verdict(codec, folder, expected)
+            status = {True: 0, False: DAMAGED, None: NO_WEIGHTS}[one.conforms]
+            word = {True: "conforms", False: "differs", None: "weights missing"}[one.conforms]
+            found.append(status)
+            if options.json:
+                result = {"file": one.name, "result": word, "detail": one.reason}
+                streams.show(json.dumps(result))
+            elif status or not options.quiet:
+                about = f" ({one.reason})" if one.reason else ""
+                streams.show(messages.printable(f"{one.name}: {word}{about}"))
+    if not options.quiet:
+        messages.tell(f"{found.count(0)} of {len(found)} conform.")
+    return DAMAGED if DAMAGED in found else max(found, default=0)
 
 
 def _files(items: Iterable[str]) -> tuple[list[str], list[GLCError]]:

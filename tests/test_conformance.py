@@ -1,0 +1,114 @@
+"""The conformance corpus: made by its script, decoded to the same, and every difference seen."""
+
+import importlib.util
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from glc_jax import cli, weights
+from tests import small_model
+
+ROOT = pathlib.Path(__file__).parents[1]
+COMMITTED = ROOT / "tests" / "conformance"
+NAMES = ("odd", "one_pixel")
+MOVED = "vqvae/generator/conv_out/bias"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Two pictures of one padded size; weights of another seed stand for the packaged ones."""
+    spec = importlib.util.spec_from_file_location(
+        "make_conformance", ROOT / "scripts" / "make_conformance.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    packaged = tmp_path_factory.mktemp("packaged") / "packaged.safetensors"
+    tree = small_model.tree()
+    other = weights.unflatten({k: v + (k == MOVED) for k, v in weights.flatten(tree["params"])})
+    config = {"name": "other", "model": small_model.MODEL}
+    weights.save(packaged, {**tree, "params": other}, config)
+    folder = tmp_path_factory.mktemp("corpus") / "corpus"
+    leaves = module.pictures()["leaves"][0]
+    few = {"odd": (leaves[:9, :15], 0.0), "one_pixel": (leaves[:1, :1], 3.0)}
+    resolve = weights.resolve
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "pictures", lambda: few)
+        patch.setattr(
+            weights, "resolve", lambda name: packaged if name == weights.DEFAULT else resolve(name)
+        )
+        assert module.make(folder) == 4
+    return folder, packaged
+
+
+@pytest.fixture
+def changed(corpus, tmp_path, monkeypatch):
+    """A copy of the corpus that may be changed, its packaged weights at hand."""
+    folder, packaged = corpus
+    monkeypatch.setattr(weights, "find", lambda wanted: packaged if wanted == fingerprint else None)
+    fingerprint = weights.describe(packaged).fingerprint
+    return pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def verify(folder, capsys) -> tuple[int, dict[str, tuple[str, str | None]]]:
+    status = cli.run(["verify", "--json", "--conformance", str(folder)])
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    return status, {line["file"]: (line["result"], line["detail"]) for line in lines}
+
+
+def test_corpus_conforms_as_folder_and_as_archive(changed, capsys):
+    archive = shutil.make_archive(str(changed), "zip", changed)
+    for corpus in (changed, archive):
+        status, found = verify(corpus, capsys)
+        assert status == 0
+        assert found == dict.fromkeys(
+            [f"{model}_{name}.glc" for model in ("packaged", "small") for name in NAMES],
+            ("conforms", None),
+        )
+
+
+def test_each_difference_is_seen(changed, capsys):
+    manifest = json.loads((changed / "manifest.json").read_text())
+    files = {entry["name"]: entry for entry in manifest["files"]}
+    files["packaged_odd.glc"]["integers"][1]["sha256"] = "0" * 64
+    files["packaged_one_pixel.glc"]["integers"][0]["sha256"] = "0" * 64
+    files["small_odd.glc"]["fields"][3][2][0] += 1.5
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    data = (changed / "small_one_pixel.glc").read_bytes()
+    (changed / "small_one_pixel.glc").write_bytes(data[:-1] + b"\0")
+    status, found = verify(changed, capsys)
+    assert status == 1
+    assert found == {
+        "packaged_odd.glc": ("differs", "other integers"),
+        "packaged_one_pixel.glc": ("differs", "other integers"),
+        "small_odd.glc": ("differs", "another picture: fields differ by up to 1.5"),
+        "small_one_pixel.glc": ("differs", "not the file that the manifest describes."),
+    }
+
+
+def test_missing_weights_are_no_difference(changed, capsys, monkeypatch):
+    monkeypatch.setattr(weights, "find", lambda wanted: None)
+    status, found = verify(changed, capsys)
+    assert status == 3
+    assert found["packaged_odd.glc"] == ("weights missing", "the weights 'packaged'")
+    assert found["small_odd.glc"] == ("conforms", None)
+
+
+@pytest.mark.parametrize("content", [None, "{}", '{"format": "glc_jax.conformance/9"}'])
+def test_what_is_no_corpus_is_refused(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "manifest.json").write_text(content)
+    assert cli.run(["verify", "--conformance", str(tmp_path)]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    (tmp_path / "no.zip").write_bytes(b"no archive")
+    assert cli.run(["verify", "--conformance", str(tmp_path / "no.zip")]) == 1
+    assert cli.run(["verify"]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COMMITTED.is_dir(), reason="no corpus has been made for these weights")
+def test_committed_corpus(capsys):
+    status, found = verify(COMMITTED, capsys)
+    assert status == 0
+    assert len(found) >= 12
