@@ -1,4 +1,4 @@
-"""A bound whose gradient does not die."""
+"""Bounds whose gradient does not die."""
 
 from typing import Any
 
@@ -6,12 +6,17 @@ import jax
 import jax.numpy as jnp
 
 
-def lower_bound(x: jax.Array, bound: float) -> jax.Array:
+def lower_bound(x: jax.Array, bound: float | jax.Array) -> jax.Array:
     """max(x, bound), whose gradient still passes where it would move x up to the bound.
 
     Ballé et al. 2018 (arXiv 1802.01436), section 6.1.
     """
-    return _lower_bound(x, jnp.asarray(bound, x.dtype))
+    return _lower_bound(x, jnp.broadcast_to(jnp.asarray(bound, x.dtype), x.shape))
+
+
+def upper_bound(x: jax.Array, bound: float) -> jax.Array:
+    """min(x, bound), whose gradient still passes where it would move x down to the bound."""
+    return -lower_bound(-x, -bound)
 
 
 @jax.custom_vjp

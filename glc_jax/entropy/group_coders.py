@@ -16,7 +16,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from glc_jax.entropy.range_coder import Alphabet, RangeDecoder, RangeEncoder, uniform_frequencies
-from glc_jax.entropy.tables import PRECISION, RESIDUAL_LIMIT, ScaleTables
+from glc_jax.entropy.tables import (
+    MAGNITUDES,
+    PRECISION,
+    RESIDUAL_LIMIT,
+    ChannelTables,
+    ScaleTables,
+)
 from glc_jax.errors import BitstreamError, WeightsError
 
 Array = Any  # np.ndarray or jax.Array
@@ -154,27 +160,36 @@ class CategoricalCoder:
 
 
 class TableCoder:
-    """Residuals, each with one of some tables; those outside their table's radius as escapes.
+    """Rounded values, each with one of some tables; those outside their table as escapes.
 
-    The residuals are grouped by table, tables in increasing order, each group in the order of
-    the array, so that a group is one call of constriction's coder. The escaped residuals of a
-    group follow it: the magnitudes by which they exceed the table, then signs and remaining bits,
+    The values are grouped by table, tables in increasing order, each group in the order of the
+    array, so that a group is one call of constriction's coder. The escaped values of a group
+    follow it: the magnitudes by which they exceed the table, then signs and remaining bits,
     smaller magnitudes first.
 
-    With the option, the residuals of table 0 are all 0 and not in the stream.
+    With the option, the values of table 0 are all 0 and not in the stream.
+
+    Args:
+      tables: `ScaleTables`, picked by the parameters "scale" and perhaps "shape", or
+        `ChannelTables`, one for each channel.
     """
 
-    parameters: tuple[str, ...] = ("scale",)
-
-    def __init__(self, tables: ScaleTables) -> None:
+    def __init__(self, tables: ScaleTables | ChannelTables) -> None:
         self.tables = tables
+        self.parameters: tuple[str, ...] = ()
+        if isinstance(tables, ScaleTables):
+            self.parameters = ("scale", "shape") if tables.shape_thresholds.size else ("scale",)
         self._alphabets = [Alphabet(f) for f in tables.frequencies]
+        self._magnitudes = _cached_alphabets(tables.magnitudes)
         fewest = [alphabet.fewest_bits() for alphabet in self._alphabets]
         self._fewest = {False: min(fewest), True: 0.0}
 
     def index(self, xp: ModuleType, exponents: Exponents, **integers: Array) -> Array:
-        """See `GroupCoder.index`: the table of integers `scale`."""
-        return self.tables.indices(xp, integers["scale"], exponents["scale"])
+        """See `GroupCoder.index`: the table of a scale and shape, or the channel's number."""
+        if self.parameters:
+            picked = {name: integers[name] for name in self.parameters}
+            return self.tables.indices(xp, exponents, **picked)
+        return xp.arange(self.tables.count, dtype=xp.uint16)
 
     def wants_option(
         self,
@@ -183,32 +198,31 @@ class TableCoder:
         parameters: Any = None,
         exponents: Any = None,
     ) -> bool:
-        """Whether all the residuals of table 0 are 0."""
-        return not symbols[index == 0].any()
+        """Whether all the values of table 0 are 0; a channel's own table is never left out."""
+        return bool(self.parameters) and not symbols[index == 0].any()
 
     def encode(self, encoder, symbols, index, parameters=None, exponents=None, option=False):
         """See `GroupCoder.encode`; symbols and index of one shape."""
         symbols = symbols.reshape(-1)
-        _check_range(symbols)
+        check_range(symbols)
         for table, where in _by_table(index, option):
-            radius = self.tables.radius(table)
+            low, high = self.tables.range(table)
             values = symbols[where].astype(np.int32)
-            escaped = np.abs(values) > radius
-            encoder.encode(
-                np.where(escaped, 2 * radius + 1, values + radius), self._alphabets[table]
-            )
+            escaped = (values < low) | (values > high)
+            encoder.encode(np.where(escaped, high - low + 1, values - low), self._alphabets[table])
             if escaped.any():
-                encode_escaped(encoder, values[escaped], radius)
+                encode_escaped(encoder, values[escaped], low, high, self._magnitudes[table])
 
     def decode(self, decoder, index, parameters=None, exponents=None, option=False):
         """See `GroupCoder.decode`."""
         symbols = np.zeros(index.size, np.int32)
         for table, where in _by_table(index, option):
-            radius = self.tables.radius(table)
-            values = decoder.decode(where.size, self._alphabets[table]) - radius
-            escaped = values > radius
+            low, high = self.tables.range(table)
+            values = decoder.decode(where.size, self._alphabets[table]) + low
+            escaped = values > high
             if escaped.any():
-                values[escaped] = decode_escaped(decoder, int(escaped.sum()), radius)
+                count = int(escaped.sum())
+                values[escaped] = decode_escaped(decoder, count, low, high, self._magnitudes[table])
             symbols[where] = values
         return symbols
 
@@ -220,6 +234,13 @@ class TableCoder:
     def fewest_bits(self, option: bool = False) -> float:
         """See `GroupCoder.fewest_bits`."""
         return self._fewest[option]
+
+
+def _cached_alphabets(rows: np.ndarray) -> list[Alphabet]:
+    """An alphabet for each row of frequencies, equal rows sharing one."""
+    distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    alphabets = [Alphabet(frequencies) for frequencies in distinct]
+    return [alphabets[i] for i in which.reshape(-1)]
 
 
 def _by_table(index: np.ndarray, skip_first: bool) -> Iterator[tuple[int, np.ndarray]]:
@@ -234,40 +255,52 @@ def _by_table(index: np.ndarray, skip_first: bool) -> Iterator[tuple[int, np.nda
         yield int(table), order[ends[table] - counts[table] : ends[table]]
 
 
-def _check_range(symbols: np.ndarray) -> None:
+def check_range(symbols: np.ndarray) -> None:
+    """Raises ValueError where a residual does not fit 16 bits."""
     if symbols.size and not -RESIDUAL_LIMIT <= symbols.min() <= symbols.max() < RESIDUAL_LIMIT:
         raise ValueError(f"residuals must lie in -{RESIDUAL_LIMIT} .. {RESIDUAL_LIMIT - 1}")
 
 
-# An escaped residual exceeds the radius by e = 2^m + r >= 1: the magnitude m has m + 1 bits, sign
-# and r together another m + 1.
-_MAGNITUDES = 16
-_MAGNITUDE = Alphabet(
-    np.array([1 << (PRECISION - 1 - min(m, _MAGNITUDES - 2)) for m in range(_MAGNITUDES)])
-)
-_SIGN_AND_REST = [Alphabet(uniform_frequencies(2 << m)) for m in range(_MAGNITUDES)]
+# A value that is outside its table by e = 2^m + r >= 1 is coded as the magnitude m, then its side
+# and r together, in m + 1 bits.
+_SIDE_AND_REST = [Alphabet(uniform_frequencies(2 << m)) for m in range(MAGNITUDES)]
 
 
-def encode_escaped(encoder: RangeEncoder, values: np.ndarray, radius: int) -> None:
-    """Appends residuals [n] whose size is above `radius`."""
-    excess = np.abs(values) - radius
-    magnitudes = np.frexp(excess)[1] - 1
-    encoder.encode(magnitudes, _MAGNITUDE)
-    for m in np.unique(magnitudes):
-        of_m = magnitudes == m
-        sign_and_rest = excess[of_m] - (1 << m) + ((values[of_m] < 0) << m)
-        encoder.encode(sign_and_rest, _SIGN_AND_REST[m])
+def encode_escaped(
+    encoder: RangeEncoder,
+    values: np.ndarray,
+    low: int | np.ndarray,
+    high: int | np.ndarray,
+    magnitudes: Alphabet,
+) -> None:
+    """Appends values [n] outside low .. high, which are the same for all or each one's own [n]."""
+    excess = np.maximum(values - high, low - values)
+    below = (values < low).astype(np.int64)
+    magnitude = np.frexp(excess)[1] - 1
+    encoder.encode(magnitude, magnitudes)
+    for m in np.unique(magnitude):
+        of_m = magnitude == m
+        side_and_rest = excess[of_m] - (1 << m) + (below[of_m] << m)
+        encoder.encode(side_and_rest, _SIDE_AND_REST[m])
 
 
-def decode_escaped(decoder: RangeDecoder, count: int, radius: int) -> np.ndarray:
-    """The next `count` escaped residuals: int32. Raises BitstreamError where one is too large."""
-    magnitudes = decoder.decode(count, _MAGNITUDE)
-    values = np.empty(count, np.int32)
-    for m in np.unique(magnitudes):
-        of_m = magnitudes == m
-        sign_and_rest = decoder.decode(int(of_m.sum()), _SIGN_AND_REST[m])
-        negative, rest = sign_and_rest >> m, sign_and_rest & (1 << m) - 1
-        values[of_m] = (radius + (1 << m) + rest) * (1 - 2 * negative)
+def decode_escaped(
+    decoder: RangeDecoder,
+    count: int,
+    low: int | np.ndarray,
+    high: int | np.ndarray,
+    magnitudes: Alphabet,
+) -> np.ndarray:
+    """The next `count` escaped values: int32. Raises BitstreamError where one is too large."""
+    magnitude = decoder.decode(count, magnitudes)
+    low, high = np.broadcast_to(low, count), np.broadcast_to(high, count)
+    values = np.empty(count, np.int64)
+    for m in np.unique(magnitude):
+        of_m = magnitude == m
+        side_and_rest = decoder.decode(int(of_m.sum()), _SIDE_AND_REST[m])
+        below, rest = side_and_rest >> m, side_and_rest & (1 << m) - 1
+        excess = (1 << m) + rest
+        values[of_m] = np.where(below, low[of_m] - excess, high[of_m] + excess)
     if values.min() < -RESIDUAL_LIMIT or values.max() >= RESIDUAL_LIMIT:
         raise BitstreamError("The file is damaged: a residual is out of range.")
-    return values
+    return values.astype(np.int32)

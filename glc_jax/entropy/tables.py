@@ -1,27 +1,25 @@
-"""Integer probability tables of the residual y_q, the same on every machine.
+"""Integer probability tables of rounded values, the same on every machine.
 
-The entropy networks give each residual a scale; the scale picks one of 150 tables by comparison of
-integers, and the range coder works on the table's integer frequencies, which sum to 2^24. The
-Gaussian tables are stored as data (gaussian_tables.npz); `compute_gaussian_tables` is how they
-were made, in decimal arithmetic of 60 digits, and a test compares the two. No float of a run ever
-reaches a probability.
+The entropy networks give each residual a scale (and perhaps a shape); they pick one of a few
+hundred tables by comparison of integers, and the range coder works on the table's integer
+frequencies, which sum to 2^24. No float of a run ever reaches a probability. `table_making` is how
+tables come about.
 
-Table 0 is for residuals that are certainly 0 (scales under 0.103, negative ones included). Table t
-from 1 on is for scales near 2^((t - 1) / 16 - 3.25), from 0.105 to 64. A residual outside a
-table's radius is coded as the escape symbol, followed by what `escape_bits` counts.
+The Gaussian tables are stored as data (gaussian_tables.npz). Their table 0 is for residuals that
+are certainly 0 (scales under 0.103, negative ones included). Table t from 1 on is for scales near
+2^((t - 1) / 16 - 3.25), from 0.105 to 64. Every residual of size up to 4 keeps a probability of
+about 1e-5, as in the published estimate of bits (`distributions.gaussian_bits`): a surprise costs
+17 bits, never a hundred.
 
-Every residual of size up to 4 keeps a probability of about 1e-5, as in the published estimate of
-bits (`distributions.gaussian_bits`): a surprise costs 17 bits, never a hundred.
+A value outside its table is coded as the escape symbol, followed by how far outside it is.
 """
 
 from __future__ import annotations
 
-import decimal
 import functools
 import importlib.resources
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -33,15 +31,12 @@ PRECISION = 24
 """log2 of the sum of every table's frequencies."""
 
 THRESHOLD_EXPONENT = 16
-"""Thresholds between tables are integers in units of 2^-16 of a scale."""
+"""Thresholds between tables are integers in units of 2^-16."""
 
-ESCAPE_FREQUENCY = 128
-FLOOR_FREQUENCY = 160
-MIN_RADIUS = 4
 STEPS_PER_OCTAVE = 16
-SMALLEST_SCALE = -3.25
-LARGEST_SCALE = 6.0
-MAX_TABLES = 256
+"""Tables an octave of scales."""
+
+MAX_TABLES = 1 << 16
 
 RESIDUAL_LIMIT = 1 << 15
 """Residuals lie in -RESIDUAL_LIMIT .. RESIDUAL_LIMIT - 1: they fit int16."""
@@ -49,118 +44,219 @@ RESIDUAL_LIMIT = 1 << 15
 MAX_INTEGER = RESIDUAL_LIMIT - 1
 """The largest integer that stands for a scale."""
 
+MAGNITUDES = 16
+"""A value outside its table by e = 2^m + r, r < 2^m, has one of 16 magnitudes m."""
 
-@dataclass(frozen=True)
-class ScaleTables:
-    """A family of symmetric distributions over the integers, one table a range of scales.
+DEFAULT_MAGNITUDES = np.array(
+    [1 << (PRECISION - 1 - min(m, MAGNITUDES - 2)) for m in range(MAGNITUDES)], np.int64
+)
+"""Frequencies of magnitudes that halve from one to the next: an Elias gamma code."""
+
+Array = Any  # np.ndarray or jax.Array
+
+
+class Tables:
+    """Tables over ranges of integers: what `ScaleTables` and `ChannelTables` have in common.
 
     Attributes:
-      thresholds: int64 [T - 1], increasing, in units of 2^-16: table t serves the scales s with
-        thresholds[t - 1] <= s < thresholds[t].
-      frequencies: T int64 arrays [2 * radius_t + 2]: the frequencies of -radius_t .. radius_t,
-        then that of the escape symbol; each at least 1, together 2^24.
+      frequencies: T int64 arrays [n_t + 1]: the frequencies of n_t values in a row, then that of
+        the escape symbol; each at least 1, together 2^24.
+      lows: int64 [T], the least value of each table.
+      magnitudes: int64 [T, 16], the frequencies of escaped values' magnitudes.
     """
 
-    thresholds: np.ndarray
     frequencies: tuple[np.ndarray, ...]
-
-    def __post_init__(self) -> None:
-        count = len(self.frequencies)
-        if not 1 <= count <= MAX_TABLES or self.thresholds.shape != (count - 1,):
-            raise WeightsError(
-                f"The scale tables are malformed: {count} tables, "
-                f"{self.thresholds.size} thresholds (one fewer than tables, at most {MAX_TABLES})."
-            )
-        if (np.diff(self.thresholds) <= 0).any():
-            raise WeightsError("The scale tables are malformed: thresholds do not increase.")
-        for table, frequencies in enumerate(self.frequencies):
-            body = frequencies[:-1]
-            if body.size % 2 == 0 or body.size > 2**16 or (body != body[::-1]).any():
-                raise WeightsError(f"Scale table {table} is not symmetric about 0.")
-            if frequencies.min() < 1 or frequencies.sum() != 1 << PRECISION:
-                raise WeightsError(
-                    f"The frequencies of scale table {table} are not positive integers "
-                    f"with the sum 2^{PRECISION}."
-                )
+    lows: np.ndarray
+    magnitudes: np.ndarray
 
     @property
     def count(self) -> int:
         """The number of tables, T."""
         return len(self.frequencies)
 
+    def range(self, table: int) -> tuple[int, int]:
+        """The least and the largest value that `table` codes without an escape."""
+        low = int(self.lows[table])
+        return low, low + self.frequencies[table].size - 2
+
+    def bits(self, values: np.ndarray, index: np.ndarray) -> np.ndarray:
+        """What the coder spends on each value, in bits: float64 of the arguments' shape."""
+        index = np.broadcast_to(index, values.shape)
+        bits = np.empty(values.shape, np.float64)
+        for table in np.unique(index):
+            where = index == table
+            low, high = self.range(table)
+            found = values[where].astype(np.int64)
+            outside = np.maximum(found - high, low - found)
+            symbols = np.where(outside > 0, high - low + 1, found - low)
+            magnitude = np.frexp(np.maximum(outside, 1))[1] - 1
+            escape = PRECISION - np.log2(self.magnitudes[table])[magnitude] + magnitude + 1
+            cost = PRECISION - np.log2(self.frequencies[table])
+            bits[where] = cost[symbols] + np.where(outside > 0, escape, 0)
+        return bits
+
+    def _check(self) -> None:
+        if not 1 <= self.count <= MAX_TABLES or self.lows.shape != (self.count,):
+            raise WeightsError(f"The probability tables are malformed: {self.count} tables.")
+        for table, frequencies in enumerate(self.frequencies):
+            if not 2 <= frequencies.size <= 2**16 + 1:
+                raise WeightsError(f"Table {table} has {frequencies.size} symbols.")
+            if frequencies.min() < 1 or frequencies.sum() != 1 << PRECISION:
+                raise WeightsError(
+                    f"The frequencies of table {table} are not positive integers "
+                    f"with the sum 2^{PRECISION}."
+                )
+            if max(-self.range(table)[0], self.range(table)[1] + 1) > RESIDUAL_LIMIT:
+                raise WeightsError(f"Table {table} reaches beyond 16 bits.")
+        sums = self.magnitudes.sum(axis=-1)
+        malformed = self.magnitudes.shape != (self.count, MAGNITUDES)
+        if malformed or self.magnitudes.min() < 1 or (sums != 1 << PRECISION).any():
+            raise WeightsError("The magnitudes of escaped values are malformed.")
+
+
+@dataclass(frozen=True)
+class ScaleTables(Tables):
+    """A family of symmetric distributions: one table a range of scales, for each shape.
+
+    Attributes:
+      thresholds: int64 [G], increasing, in units of 2^-16: a scale s has the position g = the
+        number of thresholds <= s.
+      frequencies: of all shapes' tables, one shape after the other; symmetric about 0.
+      magnitudes: see `Tables`; without them, DEFAULT_MAGNITUDES for every table.
+      first: int64 [S], of each shape the position up to which its first table serves; its tables
+        serve the positions from there on, one each, the last one the last position.
+      shape_thresholds: int64 [S - 1], increasing, in units of 2^-16: a shape has the tables of
+        the number of thresholds <= it.
+    """
+
+    thresholds: np.ndarray
+    frequencies: tuple[np.ndarray, ...]
+    magnitudes: np.ndarray | None = None
+    first: np.ndarray = field(default_factory=lambda: np.zeros(1, np.int64))
+    shape_thresholds: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        count = len(self.frequencies)
+        if self.magnitudes is None:
+            object.__setattr__(self, "magnitudes", np.tile(DEFAULT_MAGNITUDES, (count, 1)))
+        lows = np.array([-((f.size - 2) // 2) for f in self.frequencies], np.int64)
+        object.__setattr__(self, "lows", lows)
+        for thresholds in (self.thresholds, self.shape_thresholds):
+            if thresholds.ndim != 1 or (np.diff(thresholds) <= 0).any():
+                raise WeightsError("The scale tables are malformed: thresholds do not increase.")
+        positions = self.thresholds.size + 1
+        if self.first.ndim != 1 or ((self.first < 0) | (self.first >= positions)).any():
+            raise WeightsError("The scale tables are malformed: their shapes begin nowhere.")
+        expected = int((positions - self.first).sum())
+        if count != expected or self.first.size != self.shape_thresholds.size + 1:
+            raise WeightsError(
+                f"The scale tables are malformed: {count} tables, where {self.thresholds.size} "
+                f"thresholds and {self.first.size} shapes make {expected}."
+            )
+        for table, frequencies in enumerate(self.frequencies):
+            body = frequencies[:-1]
+            if body.size % 2 == 0 or (body != body[::-1]).any():
+                raise WeightsError(f"Scale table {table} is not symmetric about 0.")
+        self._check()
+
     def radius(self, table: int) -> int:
         """The largest residual that `table` codes without an escape."""
-        return (self.frequencies[table].size - 2) // 2
+        return self.range(table)[1]
 
-    def index(self, scales: np.ndarray, exponent: int) -> np.ndarray:
-        """The table of each scale: integers in units of 2^-exponent -> uint8, any shape."""
-        return np.searchsorted(self.thresholds_at(exponent), scales, side="right").astype(np.uint8)
+    def index(self, scales: np.ndarray, exponent: int, shape: np.ndarray | int = 0) -> np.ndarray:
+        """The table of each scale, an integer in units of 2^-exponent, for the shape's number."""
+        position = np.searchsorted(thresholds_at(self.thresholds, exponent), scales, side="right")
+        return self._table(np, position, shape).astype(self._dtype)
 
-    def indices(self, xp: ModuleType, scales: Any, exponent: int | np.ndarray) -> Any:
-        """`index` of 16-bit integers with exponents of their own, in NumPy or in JAX: uint8.
+    def indices(
+        self,
+        xp: ModuleType,
+        exponents: Mapping[str, int | np.ndarray],
+        scale: Array,
+        shape: Array | None = None,
+    ) -> Array:
+        """`index` of 16-bit integers with exponents of their own, in NumPy or in JAX.
 
         Args:
           xp: numpy or jax.numpy; under jit the tables become constants of the program.
-          scales: [..., C] within -MAX_INTEGER .. MAX_INTEGER, of any integer type or float64.
-          exponent: one, or one per channel [C].
+          exponents: of "scale" and "shape", each one number or one per channel [C].
+          scale, shape: [..., C] within -MAX_INTEGER .. MAX_INTEGER, of any integer type or
+            float64.
+
+        Returns:
+          uint8 (uint16 where there are more than 256 tables), of the parameters' shape.
         """
-        exponents, row = np.unique(exponent, return_inverse=True)
-        every = np.arange(MAX_INTEGER + 1)
-        rows = np.concatenate([self.index(every, int(e)) for e in exponents])
-        start = (row * every.size).astype(np.int32).reshape(np.shape(exponent))
-        return xp.asarray(rows)[xp.clip(scales, 0, MAX_INTEGER).astype(xp.int32) + start]
+        position = _look_up(xp, self.thresholds, scale, exponents["scale"])
+        number = 0
+        if self.shape_thresholds.size:
+            number = _look_up(xp, self.shape_thresholds, shape, exponents["shape"])
+        return self._table(xp, position, number).astype(self._dtype)
 
-    def thresholds_at(self, exponent: int) -> np.ndarray:
-        """The thresholds in units of 2^-exponent, rounded up, so that >= means the same: int64."""
-        shift = exponent - THRESHOLD_EXPONENT
-        if shift >= 0:
-            return self.thresholds << shift
-        return -(-self.thresholds >> -shift)
+    @property
+    def _dtype(self) -> type:
+        return np.uint8 if self.count <= 256 else np.uint16
 
-    def bits(self, y_q: np.ndarray, table_index: np.ndarray) -> np.ndarray:
-        """What the coder spends on each residual, in bits: float64 of the arguments' shape."""
-        bits = np.empty(y_q.shape, np.float64)
-        for table in np.unique(table_index):
-            where = table_index == table
-            radius = self.radius(table)
-            values = y_q[where].astype(np.int64)
-            inside = np.abs(values) <= radius
-            cost = PRECISION - np.log2(self.frequencies[table])
-            symbols = np.where(inside, values + radius, 2 * radius + 1)
-            excess = np.maximum(np.abs(values) - radius, 1)
-            bits[where] = cost[symbols] + np.where(inside, 0, escape_bits(excess))
-        return bits
+    def _table(self, xp: ModuleType, position: Array, shape: Array) -> Array:
+        starts = np.cumsum(self.thresholds.size + 1 - self.first)
+        starts = np.concatenate([[0], starts[:-1]]) - self.first
+        first, start = (xp.asarray(a.astype(np.int32))[shape] for a in (self.first, starts))
+        return xp.maximum(position, first) + start
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """The tables as three int32 arrays, for a weights file; `from_arrays` reads them."""
-        return {
-            "thresholds": self.thresholds.astype(np.int32),
-            "radius": np.array([self.radius(t) for t in range(self.count)], np.int32),
-            "frequencies": np.concatenate(
-                [f[self.radius(t) :] for t, f in enumerate(self.frequencies)]
-            ).astype(np.int32),
+        """The tables as int32 arrays, for a weights file; `from_arrays` reads them."""
+        radius = np.array([self.radius(t) for t in range(self.count)], np.int32)
+        halves = [f[r:] for f, r in zip(self.frequencies, radius, strict=True)]
+        arrays = {
+            "thresholds": self.thresholds,
+            "radius": radius,
+            "frequencies": np.concatenate(halves),
+            "magnitudes": self.magnitudes,
+            "first": self.first,
+            "shape_thresholds": self.shape_thresholds,
         }
+        return {name: array.astype(np.int32) for name, array in arrays.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ScaleTables:
+        """The inverse of `to_arrays`; only thresholds, radius and frequencies must be there.
+
+        Raises WeightsError where the arrays make no tables.
+        """
+        thresholds, radius, halves = integers(arrays, "thresholds", "radius", "frequencies")
+        more = ("magnitudes", "first", "shape_thresholds")
+        rest = {name: integers(arrays, name)[0] for name in more if name in arrays}
+        parts = split(halves, radius + 2, "scale")
+        return cls(thresholds, tuple(np.concatenate([p[-2:0:-1], p]) for p in parts), **rest)
+
+
+@dataclass(frozen=True)
+class ChannelTables(Tables):
+    """One table a channel, over any range of integers. For the attributes see `Tables`."""
+
+    lows: np.ndarray
+    frequencies: tuple[np.ndarray, ...]
+    magnitudes: np.ndarray
+
+    def __post_init__(self) -> None:
+        self._check()
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The tables as int32 arrays, for a weights file; `from_arrays` reads them."""
+        arrays = {
+            "lows": self.lows,
+            "sizes": np.array([f.size for f in self.frequencies]),
+            "frequencies": np.concatenate(self.frequencies),
+            "magnitudes": self.magnitudes,
+        }
+        return {name: array.astype(np.int32) for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ChannelTables:
         """The inverse of `to_arrays`. Raises WeightsError where the arrays make no tables."""
-        try:
-            radius, halves = (np.asarray(arrays[k], np.int64) for k in ("radius", "frequencies"))
-            thresholds = np.asarray(arrays["thresholds"], np.int64)
-        except (KeyError, ValueError) as error:
-            raise WeightsError(f"The scale tables are incomplete: {error}.") from error
-        if radius.ndim != 1 or (radius < 0).any() or (radius + 2).sum() != halves.size:
-            raise WeightsError("The scale tables are malformed: their lengths contradict.")
-        parts = np.split(halves, np.cumsum(radius + 2)[:-1])
-        return cls(thresholds, tuple(np.concatenate([p[-2:0:-1], p]) for p in parts))
-
-
-def escape_bits(excess: np.ndarray) -> np.ndarray:
-    """Bits after an escape symbol, of residuals that exceed the radius by `excess` >= 1.
-
-    The magnitude of excess in unary, its sign, its bits below the first: an Elias gamma code.
-    """
-    return 2 * np.floor(np.log2(excess)) + 2
+        lows, sizes, frequencies, magnitudes = integers(
+            arrays, "lows", "sizes", "frequencies", "magnitudes"
+        )
+        return cls(lows, tuple(split(frequencies, sizes, "channel")), magnitudes)
 
 
 @functools.cache
@@ -171,56 +267,41 @@ def gaussian() -> ScaleTables:
         return ScaleTables.from_arrays(dict(arrays))
 
 
-def compute_tables(survival: Callable[[Decimal], Decimal]) -> ScaleTables:
-    """The tables of a symmetric distribution, from its survival function at scale 1.
-
-    `survival(x)` is the probability of a value above x >= 0, to 30 digits if the tables are to
-    come out the same wherever they are computed; a table stored in a weights file need not.
-    A frequency is that of the distribution plus a floor: 160 for residuals of size 1 to 4, less
-    for larger ones. The radius is 5 scales, at least 4.
-    """
-    with decimal.localcontext() as context:
-        context.prec = 60
-        count = int((LARGEST_SCALE - SMALLEST_SCALE) * STEPS_PER_OCTAVE) + 1
-        log2_scales = [SMALLEST_SCALE + t / STEPS_PER_OCTAVE for t in range(count)]
-        half_step = 0.5 / STEPS_PER_OCTAVE
-        tables = [_frequencies(None, survival)]
-        tables += [_frequencies(Decimal(2) ** Decimal(s), survival) for s in log2_scales]
-        unit = Decimal(2**THRESHOLD_EXPONENT)
-        thresholds = [int(unit * Decimal(2) ** Decimal(s - half_step)) for s in log2_scales]
-    return ScaleTables(np.array(thresholds, np.int64), tuple(tables))
+def integers(arrays: Mapping[str, np.ndarray], *names: str) -> list[np.ndarray]:
+    """Arrays of a weights file as int64. Raises WeightsError where one is missing or not ints."""
+    found = []
+    for name in names:
+        array = np.asarray(arrays.get(name))
+        if array.dtype.kind not in "iu":
+            raise WeightsError(f"The probability tables are incomplete: {name} is missing.")
+        found.append(array.astype(np.int64))
+    return found
 
 
-def _frequencies(scale: Decimal | None, survival: Callable[[Decimal], Decimal]) -> np.ndarray:
-    """The frequencies of one table; without a scale, of a distribution that is always 0."""
-    radius = MIN_RADIUS if scale is None else max(MIN_RADIUS, int(5 * scale) + 1)
-    floors = [0] + [FLOOR_FREQUENCY] * MIN_RADIUS
-    floors += [max(1, 256 // radius)] * (radius - MIN_RADIUS)
-    free = 2**PRECISION - 2 * sum(floors) - ESCAPE_FREQUENCY
-    tails = [Decimal(0)] * (radius + 1)
-    if scale is not None:
-        tails = [survival((k + Decimal("0.5")) / scale) for k in range(radius + 1)]
-    half = [floors[k] + round((tails[k - 1] - tails[k]) * free) for k in range(1, radius + 1)]
-    centre = 2**PRECISION - 2 * sum(half) - ESCAPE_FREQUENCY
-    return np.array([*half[::-1], centre, *half, ESCAPE_FREQUENCY], np.int64)
+def split(values: np.ndarray, sizes: np.ndarray, what: str) -> list[np.ndarray]:
+    """`values` in parts of `sizes`. Raises WeightsError where they do not add up."""
+    fit = sizes.ndim == values.ndim == 1 and sizes.size and (sizes >= 2).all()
+    if not fit or sizes.sum() != values.size:
+        raise WeightsError(f"The {what} tables are malformed: their lengths contradict.")
+    return np.split(values, np.cumsum(sizes)[:-1])
 
 
-def compute_gaussian_tables() -> ScaleTables:
-    """The tables that `gaussian` reads, made anew (a few seconds)."""
-    return compute_tables(_gaussian_survival)
+def thresholds_at(thresholds: np.ndarray, exponent: int) -> np.ndarray:
+    """Thresholds in units of 2^-exponent, rounded up, so that >= means the same: int64."""
+    shift = exponent - THRESHOLD_EXPONENT
+    return thresholds << shift if shift >= 0 else -(-thresholds >> -shift)
 
 
-def _gaussian_survival(x: Decimal) -> Decimal:
-    """1 - Phi(x) for x >= 0, by the series of Abramowitz and Stegun 26.2.11, to 30 digits."""
-    if x > 11:
-        return Decimal(0)  # under 2^-90
-    term = total = x
-    n = 1
-    while term > Decimal(10) ** -50:
-        n += 2
-        term *= x * x / n
-        total += term
-    return Decimal("0.5") - total * (-x * x / 2).exp() / (2 * _PI).sqrt()
-
-
-_PI = Decimal("3.14159265358979323846264338327950288419716939937510582097494")
+def _look_up(
+    xp: ModuleType, thresholds: np.ndarray, values: Array, exponent: int | np.ndarray
+) -> Array:
+    """The number of thresholds <= value, int32, by a table over all 16-bit integers."""
+    exponents, row = np.unique(exponent, return_inverse=True)
+    every = np.arange(MAX_INTEGER + 1)
+    rows = [
+        np.searchsorted(thresholds_at(thresholds, int(e)), every, side="right") for e in exponents
+    ]
+    start = (row * every.size).astype(np.int32).reshape(np.shape(exponent))
+    table = np.concatenate(rows).astype(np.int16)
+    where = xp.clip(values, 0, MAX_INTEGER).astype(xp.int32) + start
+    return xp.asarray(table)[where].astype(xp.int32)

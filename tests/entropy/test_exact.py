@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glc_jax.entropy import calibrate, exact, tables
+from glc_jax.entropy import calibrate, exact, table_making
 from glc_jax.entropy.distributions import gaussian_bits
 from glc_jax.entropy.exact import EntropyNetworks
 from glc_jax.entropy.integer import LIMIT, ByteLimbs, Float64, NumPy
@@ -154,7 +154,7 @@ def test_a_step_covers_the_elements_of_its_mask(step):
 
 
 def test_weights_may_bring_their_own_tables():
-    own = tables.compute_tables(lambda x: (-x * 2).exp() / 2)  # Laplace
+    own = table_making.compute_tables(lambda x: (-x * 2).exp() / 2)  # Laplace
     networks = EntropyNetworks(small_networks.tree() | {"tables": own.to_arrays()}, NumPy())
     np.testing.assert_array_equal(networks.tables.frequencies[40], own.frequencies[40])
 

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from glc_jax.entropy import tables
+from glc_jax.entropy import table_making, tables
 from glc_jax.errors import WeightsError
 
 
 def test_stored_gaussian_tables_are_the_computed_ones():
-    stored, computed = tables.gaussian(), tables.compute_gaussian_tables()
+    stored, computed = tables.gaussian(), table_making.compute_gaussian_tables()
     np.testing.assert_array_equal(stored.thresholds, computed.thresholds)
     assert stored.count == computed.count == 150
     for a, b in zip(stored.frequencies, computed.frequencies, strict=True):
@@ -77,7 +77,7 @@ def test_certain_zeros_cost_next_to_nothing_and_surprises_17_bits():
 
 def test_bits_of_an_escape_grow_with_the_logarithm():
     bits = tables.gaussian().bits(np.array([5, 6, 8, 1028]), np.zeros(4, np.uint8))
-    np.testing.assert_array_equal(bits - 24 + np.log2(tables.ESCAPE_FREQUENCY), [2, 4, 6, 22])
+    np.testing.assert_array_equal(bits - 24 + np.log2(table_making.ESCAPE_FREQUENCY), [2, 4, 6, 22])
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,49 @@ import importlib
 from typing import Any
 
 from glc_jax.entropy.families.base import Family
-from glc_jax.entropy.families.categorical import Categorical
-from glc_jax.entropy.families.location_scale import Gaussian, LocationScale
+from glc_jax.entropy.families.categorical import Categorical, CategoricalLogits
+from glc_jax.entropy.families.location_scale import (
+    Gaussian,
+    GeneralisedGaussian,
+    Laplace,
+    LocationScale,
+    Logistic,
+    StudentT,
+)
+from glc_jax.entropy.families.mixture import Mixture
+from glc_jax.entropy.families.static import DeepFactorized, FourierBasis, Static
 from glc_jax.errors import ConfigError
 
 FAMILIES: dict[str, type[Family]] = {
     "categorical": Categorical,
+    "categorical_logits": CategoricalLogits,
+    "deep_factorized": DeepFactorized,
+    "fourier_basis": FourierBasis,
     "gaussian": Gaussian,
+    "gaussian_mixture": Mixture,
+    "generalised_gaussian": GeneralisedGaussian,
+    "laplace": Laplace,
+    "logistic": Logistic,
+    "student_t": StudentT,
 }
 
-__all__ = ["FAMILIES", "Categorical", "Family", "Gaussian", "LocationScale", "family"]
+__all__ = [
+    "FAMILIES",
+    "Categorical",
+    "CategoricalLogits",
+    "DeepFactorized",
+    "Family",
+    "FourierBasis",
+    "Gaussian",
+    "GeneralisedGaussian",
+    "Laplace",
+    "LocationScale",
+    "Logistic",
+    "Mixture",
+    "Static",
+    "StudentT",
+    "family",
+]
 
 
 def family(name: str, **fields: Any) -> Family:

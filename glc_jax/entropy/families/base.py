@@ -50,6 +50,10 @@ class Family:
         """Where each parameter should begin in training: one number, or `width` of them."""
         return {}
 
+    def init(self, key: jax.Array, channels: int) -> dict[str, jax.Array]:
+        """Of a static family, the first values of its parameters, each [channels, ...]."""
+        return {}
+
     def centre(self, **parameters: jax.Array) -> jax.Array | float:
         """What is subtracted from the values before they are rounded."""
         return 0.0

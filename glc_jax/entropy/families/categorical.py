@@ -1,4 +1,4 @@
-"""Indices of a codebook: equally likely, or counted."""
+"""Indices of a codebook: equally likely, counted, or with logits for each."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from glc_jax.entropy.families.base import Family
 from glc_jax.entropy.group_coders import CategoricalCoder
 from glc_jax.entropy.range_coder import counted_frequencies
+from glc_jax.entropy.row_coders import LogitsCoder
 from glc_jax.errors import WeightsError
 
 
@@ -49,3 +50,31 @@ class Categorical(Family):
             return CategoricalCoder(self.size, arrays.get("frequencies"))
         except (TypeError, ValueError) as error:
             raise WeightsError(f"A prior of z is malformed: {error}.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class CategoricalLogits(Family):
+    """`size` indices with the probabilities softmax(logits), logits [..., size] of each index."""
+
+    size: int
+
+    parameters: ClassVar[tuple[str, ...]] = ("logits",)
+    discrete: ClassVar[bool] = True
+
+    def width(self, parameter: str) -> int:
+        """`size` logits for each index."""
+        return super().width(parameter) * self.size
+
+    def start(self) -> Mapping[str, float]:
+        """Equal logits."""
+        return {"logits": 0.0}
+
+    def bits(self, values: jax.Array, *, logits: jax.Array) -> jax.Array:
+        """Cross-entropy: indices [...] and logits [..., size] -> bits [...]."""
+        log_prob = jax.nn.log_softmax(logits, axis=-1)
+        indices = jnp.asarray(values).astype(jnp.int32)[..., None]
+        return -np.log2(np.e) * jnp.take_along_axis(log_prob, indices, axis=-1)[..., 0]
+
+    def coder(self, arrays: Mapping[str, np.ndarray]) -> LogitsCoder:
+        """It needs no arrays."""
+        return LogitsCoder(self.size)
