@@ -8,10 +8,30 @@ import numpy as np
 
 mp.mp.dps = 60
 
+
+def _student_t(degrees):
+    norm = mp.gamma((degrees + 1) / 2) / mp.sqrt(degrees * mp.pi) / mp.gamma(degrees / 2)
+    return (
+        lambda x: (
+            mp.betainc(degrees / 2, 0.5, 0, degrees / (degrees + x * x), regularized=True) / 2
+        ),
+        lambda x: norm * (1 + x * x / degrees) ** (-(degrees + 1) / 2),
+    )
+
+
+def _generalised_gaussian(shape):
+    return (
+        lambda x: mp.gammainc(1 / shape, x**shape, mp.inf, regularized=True) / 2,
+        lambda x: shape / 2 / mp.gamma(1 / shape) * mp.exp(-(x**shape)),
+    )
+
+
 DISTRIBUTIONS = {
     "gaussian": (lambda x: mp.erfc(x / mp.sqrt(2)) / 2, mp.npdf),
     "laplace": (lambda x: mp.exp(-x) / 2, lambda x: mp.exp(-x) / 2),
     "logistic": (lambda x: 1 / (1 + mp.exp(x)), lambda x: mp.exp(-x) / (1 + mp.exp(-x)) ** 2),
+    "student_t": _student_t(mp.mpf(4)),
+    "generalised_gaussian": _generalised_gaussian(mp.mpf(0.75)),
 }
 
 
