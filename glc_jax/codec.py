@@ -24,6 +24,7 @@ import numpy as np
 from flax.errors import FlaxError
 
 from glc_jax import bitstream, images, memory, weights
+from glc_jax.autoencoder import Autoencoder
 from glc_jax.entropy.distributions import gaussian_bits
 from glc_jax.entropy.exact import EntropyNetworks
 from glc_jax.entropy.integer import x64
@@ -76,9 +77,10 @@ class Codec:
 
     The first call for a picture of a new (padded) size compiles; later ones are fast.
 
-    A picture that needs more than `max_memory` (bytes, or "4GB"), by `memory.needed_bytes`, is
-    refused with a TooLargeError before anything of it is allocated. None, the default, stands for
-    what the machine, its containers or the accelerator have free at that time.
+    `max_memory` (bytes, or "4GB") is what the process may take. Within it, E and G run in as little
+    memory as they must (see `Autoencoder`); a picture that needs more even so is refused with a
+    TooLargeError before anything of it is allocated. None, the default, stands for what the
+    machine, its containers or the accelerator have free at that time.
 
     Attributes:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
@@ -184,10 +186,9 @@ class Codec:
         """
         container = self._container(data, max_pixels)
         height, width = container.height, container.width
-        self.require_memory(height, width, "decompress")
+        left = self.require_memory(height, width, "decompress")
         y_hat = self._decode_latent(container, preview)
-        pixels = _reconstruct(self._model, self.params, y_hat, np.float32([container.rate]))
-        return np.asarray(pixels)[0, :height, :width]
+        return self._reconstruct(y_hat, container.rate, height, width, left)
 
     def verify(
         self, data: bytes | str | os.PathLike[str], max_pixels: int | None = images.MAX_PIXELS
@@ -233,29 +234,31 @@ class Codec:
         Arguments and errors as those of `compress`; the rate is used as it is.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
-        self.require_memory(*pixels.shape[:2], "estimate")
+        left = self.require_memory(*pixels.shape[:2], "estimate")
         rates = np.float32([rate])
         with x64():
             precise = rates.astype(_estimate_dtype())
             coded, z_indices = _code_float(self._model, self.params, self._pad(pixels), precise)
         bits = np.asarray(gaussian_bits(coded.y_q, coded.scales), np.float64)
         height, width = pixels.shape[:2]
-        shown = np.asarray(_reconstruct(self._model, self.params, coded.y_hat, rates))
         return Estimate(
             bits_y=float(bits.sum()),
             bits_z=float(z_indices.size * np.log2(self.config["model"]["hyper_codebook_size"])),
             z_indices=np.asarray(z_indices)[0],
             y_q=np.asarray(coded.y_q, np.int32)[0],
-            reconstruction=shown[0, :height, :width],
+            reconstruction=self._reconstruct(coded.y_hat, rate, height, width, left),
         )
 
-    def require_memory(self, height: int, width: int, operation: memory.Operation) -> None:
-        """Raises TooLargeError where a picture of this size needs more memory than there is."""
-        limit = self._max_memory
-        if limit is None and jax.default_backend() != "cpu":
-            limit = _device_free_bytes()
-        needed = memory.needed_bytes(self.config["model"], height, width, operation)
-        memory.require(needed, limit, height, width, f"to {operation}")
+    def require_memory(self, height: int, width: int, operation: memory.Operation) -> int | None:
+        """The bytes that a picture of this size may take; None where that is not known.
+
+        Raises TooLargeError where it needs more.
+        """
+        left = None
+        if self._max_memory is None and jax.default_backend() != "cpu":
+            left = _device_free_bytes()
+        needed = self._autoencoder.needed_bytes(height, width, operation)
+        return memory.require(needed, self._max_memory, height, width, f"to {operation}", left)
 
     def _checked_rate(self, rate: float) -> float:
         if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
@@ -276,14 +279,30 @@ class Codec:
 
     def _latent(self, pixels: np.ndarray) -> jax.Array:
         """l [1, h, w, C] of the padded picture."""
-        self.require_memory(*pixels.shape[:2], "compress")
-        return _encode(self._model, self.params, self._pad(pixels))
+        left = self.require_memory(*pixels.shape[:2], "compress")
+        return self._autoencoder.encode(pixels, left)
+
+    def _reconstruct(
+        self,
+        y_hat: np.ndarray | jax.Array,
+        rate: float,
+        height: int,
+        width: int,
+        left: int | None,
+    ) -> np.ndarray:
+        """What is drawn of y_hat [1, h, w, C], within `left` bytes: uint8 [height, width, 3]."""
+        latent = _synthesise(self._model, self.params, y_hat, np.float32([rate]))
+        return self._autoencoder.generate(latent, height, width, left)
 
     def _pad(self, pixels: np.ndarray) -> np.ndarray:
         """[height, width, 3] -> [1, H, W, 3], sides multiples of what the model takes."""
         height, width = pixels.shape[:2]
         padding = ((0, -height % self._multiple), (0, -width % self._multiple), (0, 0))
         return np.pad(pixels, padding, mode="edge")[None]
+
+    @functools.cached_property
+    def _autoencoder(self) -> Autoencoder:
+        return Autoencoder(self.config["model"], self._model, self.params)
 
     @functools.cached_property
     def entropy_networks(self) -> EntropyNetworks:
@@ -391,16 +410,6 @@ def _checked_pixels(image: Picture) -> np.ndarray:
     return image
 
 
-def to_model_range(pixels: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [-1, 1]."""
-    return (pixels.astype(jnp.float32) / 255 - 0.5) * 2
-
-
-def to_pixels(x: jax.Array) -> jax.Array:
-    """float in [-1, 1], clipped -> uint8."""
-    return jnp.clip(jnp.rint((x / 2 + 0.5) * 255), 0, 255).astype(jnp.uint8)
-
-
 def _program(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled once for each model and shape, whatever the codec object.
 
@@ -417,11 +426,6 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
             raise WeightsError(f"The weights do not fit their own config: {reason}") from error
 
     return run
-
-
-@_program
-def _encode(model: glc.GLC, params: Mapping, pixels: jax.Array) -> jax.Array:
-    return model.apply({"params": params}, to_model_range(pixels), method="encode")
 
 
 @_program
@@ -458,6 +462,5 @@ def _code_float(
 
 
 @_program
-def _reconstruct(model: glc.GLC, params: Mapping, y_hat: jax.Array, rate: jax.Array) -> jax.Array:
-    latent = model.apply({"params": params}, y_hat, rate, method="synthesis")
-    return to_pixels(model.apply({"params": params}, latent, method="generate"))
+def _synthesise(model: glc.GLC, params: Mapping, y_hat: jax.Array, rate: jax.Array) -> jax.Array:
+    return model.apply({"params": params}, y_hat, rate, method="synthesis")

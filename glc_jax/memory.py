@@ -33,7 +33,8 @@ def needed_bytes(
 ) -> int:
     """The most that a picture takes at one time, weights and program not counted.
 
-    It is the estimate of the whole-picture way: E and G over all of the picture at once. In every
+    It is the estimate of the whole-picture way, that of accelerators: E and G over all of the
+    picture at once (tile by tile they take what `tiles.plan` says). In every
     residual block of theirs an input, a normalised copy and an output live together, as wide as
     the wider of the two; where the widths differ, the shortcut's output as well. The block with
     the most of it decides. A test compares with XLA's own account of its CPU programs, which is
@@ -94,26 +95,35 @@ def _attention_floats(vqvae: Mapping[str, Any], features: int) -> float:
     return (2.5 * vqvae["window"] ** 2 + 5 * features) / 4**level
 
 
-def require(needed: int, limit: int | None, height: int, width: int, purpose: str) -> None:
+def require(
+    needed: int, limit: int | None, height: int, width: int, purpose: str, left: int | None = None
+) -> int | None:
     """Refuses a picture that does not fit.
 
     Args:
       needed: bytes.
-      limit: bytes; None for what `free_bytes` finds.
+      limit: bytes that the process may take in all; None for what the machine has free.
       height, width: of the picture, in pixels, for the message.
       purpose: for the message, such as "to compress".
+      left: bytes that may still be taken, where the caller knows; else found here.
+
+    Returns:
+      bytes that may still be taken; None where nothing is known.
 
     Raises:
       TooLargeError: it needs more.
     """
-    free = free_bytes() if limit is None else limit
-    if free is not None and needed > free:
-        there = f"{shown(free)} {'is free' if limit is None else 'is the limit'}"
-        raise TooLargeError(
-            f"{width} x {height} pixels need about {shown(needed)} of memory {purpose}, and "
-            f"{there}; make the picture smaller, or say how much may be used (--max-memory, "
-            "max_memory=)."
-        )
+    if left is None:
+        left = free_bytes() if limit is None else max(0, limit - resident_bytes())
+    if left is None or needed <= left:
+        return left
+    there = f"{shown(left)} is free"
+    if limit is not None:
+        there = f"{shown(limit)} is the limit, of which {shown(left)} is left"
+    raise TooLargeError(
+        f"{width} x {height} pixels need about {shown(needed)} of memory {purpose}, and {there}; "
+        "make the picture smaller, or say how much may be used (--max-memory, max_memory=)."
+    )
 
 
 def parse(text: str | int) -> int:
@@ -156,6 +166,12 @@ def free_bytes(root: str | os.PathLike[str] = "/") -> int | None:
         *(_address_space(root) if root == Path("/") else ()),
     ]
     return max(0, min(found)) if found else None
+
+
+def resident_bytes() -> int:
+    """What this process holds; 0 where the system does not say."""
+    resident = _number(Path("/proc/self/statm"), 1)
+    return 0 if resident is None else resident * os.sysconf("SC_PAGE_SIZE")
 
 
 def _machine(root: Path) -> Iterator[int]:
@@ -206,10 +222,10 @@ def _address_space(root: Path) -> Iterator[int]:
         yield limit - used * os.sysconf("SC_PAGE_SIZE")
 
 
-def _number(path: Path) -> int | None:
-    """The first number of a file; None where there is none ("max")."""
+def _number(path: Path, place: int = 0) -> int | None:
+    """The number at a place of a file; None where there is none ("max")."""
     try:
-        return int(path.read_text().split()[0])
+        return int(path.read_text().split()[place])
     except (OSError, ValueError, IndexError):
         return None
 

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glc_jax import bitstream, codec, memory, weights
+from glc_jax import autoencoder, bitstream, codec, memory, weights
 from glc_jax.errors import InputError, TooLargeError
 from glc_jax.evaluation import quality
 from glc_jax.models import glc
+from glc_jax.models.pixels import to_model_range, to_pixels
+from glc_jax.tiles import plan
 from tests import small_model
 
 HEIGHT, WIDTH = 128, 192
@@ -47,11 +49,11 @@ def programs(config: dict, height: int, width: int) -> dict:
     rate = jax.ShapeDtypeStruct((1,), jnp.float32)
 
     def encode(params, pixels):
-        return net.apply({"params": params}, codec.to_model_range(pixels), method="encode")
+        return net.apply({"params": params}, to_model_range(pixels), method="encode")
 
     def decode(params, y_hat, rate):
         latent = net.apply({"params": params}, y_hat, rate, method="synthesis")
-        return codec.to_pixels(net.apply({"params": params}, latent, method="generate"))
+        return to_pixels(net.apply({"params": params}, latent, method="generate"))
 
     return {
         "compress": jax.jit(encode).lower(shapes, picture),
@@ -110,7 +112,7 @@ def loaded(tmp_path_factory):
     return weights.load(path)
 
 
-def test_codec_refuses_before_it_allocates(loaded):
+def test_codec_refuses_before_it_allocates(loaded, monkeypatch):
     pixels = small_model.picture(48, 64)
     data = bitstream.serialise(
         bitstream.Container(64, 48, 1.0, loaded.fingerprint, b"any", False, False, 0)
@@ -120,14 +122,45 @@ def test_codec_refuses_before_it_allocates(loaded):
         "decompress": lambda each: each.decompress(data),
         "estimate": lambda each: each.estimate(pixels),
     }
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 1000)
     for name, call in calls.items():
-        needed = memory.needed_bytes(loaded.config["model"], 48, 64, name)
-        codec.Codec(loaded, max_memory=needed).require_memory(48, 64, name)
-        tight = codec.Codec(loaded, max_memory=needed - 1)
+        needed = codec.Codec(loaded)._autoencoder.needed_bytes(48, 64, name)
+        assert codec.Codec(loaded, needed + 1000).require_memory(48, 64, name) == needed
+        tight = codec.Codec(loaded, max_memory=needed + 999)
         with pytest.raises(TooLargeError, match=f"64 x 48 pixels need about .* to {name}, and"):
             call(tight)
-    with pytest.raises(TooLargeError, match=r"1 kB is the limit.*max-memory"):
+    with pytest.raises(TooLargeError, match=r"1 kB is the limit, of which 0 bytes.*max-memory"):
         codec.Codec(loaded, max_memory="1kB").compress_to_size(pixels, 1000)
+
+
+def test_tiles_write_and_draw_what_the_whole_picture_does(loaded, monkeypatch):
+    picture = small_model.picture(150, 100)
+    whole = codec.Codec(loaded)
+    data = whole.compress(picture)
+    drawn = whole.decompress(data).astype(int)
+    monkeypatch.setattr(autoencoder, "COMFORTABLE", 0)
+    monkeypatch.setattr(plan, "TILE_VALUES", 2**14)
+    assert codec.Codec(loaded).compress(picture) == data
+    difference = np.abs(codec.Codec(loaded).decompress(data) - drawn)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 1e-3
+
+
+def test_what_the_process_may_take_decides_the_plan(loaded, monkeypatch):
+    """The limit, less what the process holds and the picture needs, reaches E's and G's planner."""
+    limits, choose = [], autoencoder.choose
+
+    def spy(network, height, width, limit):
+        limits.append(limit)
+        return choose(network, height, width, limit)
+
+    monkeypatch.setattr(autoencoder, "choose", spy)
+    monkeypatch.setattr(autoencoder, "COMFORTABLE", 0)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: 10**8)
+    limited = codec.Codec(loaded, max_memory="2GB")
+    picture = small_model.picture(40, 60)
+    limited.decompress(limited.compress(picture))
+    assert limits == [19 * 10**8 - autoencoder.PICTURE_BYTES * n for n in (48 * 64, 40 * 60)]
 
 
 def test_codec_asks_the_machine_where_it_is_told_nothing(loaded, monkeypatch):

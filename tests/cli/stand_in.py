@@ -26,7 +26,8 @@ class StandIn:
 
     def require_memory(self, height, width, operation):
         """A byte for each pixel."""
-        memory.require(height * width, self.max_memory or 10**9, height, width, f"to {operation}")
+        limit = self.max_memory
+        memory.require(height * width, limit, height, width, f"to {operation}", limit or 10**9)
 
     def compress(self, image, rate):
         height, width, _ = image.shape

@@ -98,7 +98,8 @@ def test_what_does_not_fit_into_memory_is_refused_and_the_rest_is_done(here, cap
     assert cli.run(["compress", "-q", "in", "-o", "out", "--max-memory", "50kB"]) == 1
     assert said(capsys) == [
         "glc: in/b.png: 300 x 200 pixels need about 60 kB of memory to compress, and 50 kB is the "
-        "limit; make the picture smaller, or say how much may be used (--max-memory, max_memory=).",
+        "limit, of which 50 kB is left; make the picture smaller, or say how much may be used "
+        "(--max-memory, max_memory=).",
         "glc: 1 of 3 failed.",
     ]
     assert files("out") == ["a.glc", "c.glc"]

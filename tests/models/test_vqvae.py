@@ -5,17 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glc_jax.models import vqvae
+from glc_jax.models import blocks, vqvae
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 4), (11, 8), (3, 9), (10, 13)])
 def test_windows_are_cut_from_the_top_left(height, width):
     q, k, v = jax.random.normal(jax.random.key(0), (3, 2, height, width, 5))
-    attended = vqvae.attend_in_windows(q, k, v, window=4)
+    attended = blocks.attend_in_windows(q, k, v, window=4)
     for y in range(0, height, 4):
         for x in range(0, width, 4):
             part = np.s_[:, y : y + 4, x : x + 4]
-            expected = vqvae.attend(q[part], k[part], v[part])
+            expected = blocks.attend(q[part], k[part], v[part])
             np.testing.assert_allclose(attended[part], expected, atol=1e-6)
 
 
@@ -24,11 +24,11 @@ def test_attention_is_a_softmax_average_of_values():
     logits = q.reshape(6, 4) @ k.reshape(6, 4).T / np.sqrt(4)
     weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     expected = (weights @ v.reshape(6, 4)).reshape(1, 2, 3, 4)
-    np.testing.assert_allclose(vqvae.attend(q, k, v), expected, atol=1e-6)
+    np.testing.assert_allclose(blocks.attend(q, k, v), expected, atol=1e-6)
 
 
 def test_training_attends_over_the_whole_map_and_inference_in_windows():
-    block = vqvae.AttentionBlock(norm_groups=2, window=4)
+    block = blocks.AttentionBlock(norm_groups=2, window=4)
     x = jax.random.normal(jax.random.key(0), (1, 8, 8, 4))
     variables = block.init(jax.random.key(1), x)
     windowed, whole = block.apply(variables, x, False), block.apply(variables, x, True)

@@ -1,0 +1,176 @@
+"""E and G over pictures of any size: the one place that decides how they run.
+
+Over the whole picture, in one program for each size, where that takes little memory: on an
+accelerator what it has, elsewhere COMFORTABLE. Otherwise tile by tile (`glc_jax.tiles`), in a few
+programs that serve every size, with as much memory as a plan says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.errors import FlaxError
+
+from glc_jax import memory
+from glc_jax.errors import WeightsError
+from glc_jax.models import glc
+from glc_jax.models.pixels import to_model_range, to_pixels
+from glc_jax.tiles.maps import Memory, Picture, Pixels, Strips
+from glc_jax.tiles.plan import Plan, plans
+from glc_jax.tiles.run import run
+from glc_jax.tiles.stages import Chain, chain
+
+COMFORTABLE = 10**9
+"""Bytes that are taken without asking whether fewer would do."""
+
+MOST_WORK = 1.75
+"""What saving memory may cost where nothing asks for it, in multiplications over the fewest."""
+
+PICTURE_BYTES = 8
+"""Of each pixel, beside the maps: the picture in and out."""
+
+ENTROPY_BYTES = 256
+"""Of each value of y while the entropy networks run, as measured: they take y at once."""
+
+
+class Autoencoder:
+    """E and G with their parameters.
+
+    Pictures are padded to the sizes that the model takes by repeating their last row and column.
+
+    Args:
+      config: the model section of a config.
+      model: the model that it describes.
+      params: its parameters.
+
+    Raises:
+      WeightsError: the parameters are not those of the model.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], model: glc.GLC, params: Mapping[str, Any]
+    ) -> None:
+        self._config, self._model, self._params = config, model, params
+        self._memory = Memory()
+        self._multiple, self._downsampling = glc.size_multiple(config), glc.downsampling(config)
+        encoder, generator = model.vqvae.encoder, model.vqvae.generator
+        channels = config["latent_channels"]
+        try:
+            parts = params["vqvae"]["encoder"], params["vqvae"]["generator"]
+            self._encoder = chain(encoder.parts(), 3, encoder.norm_groups, parts[0])
+            self._generator = chain(generator.parts(), channels, generator.norm_groups, parts[1])
+        except KeyError as error:
+            raise WeightsError(f"The weights do not fit their own config: no {error}.") from error
+
+    def encode(self, picture: np.ndarray, limit: int | None = None) -> jax.Array:
+        """E: uint8 [height, width, 3] -> l [1, h, w, C] of the padded picture.
+
+        limit: bytes that it may take; where even the smallest plan needs more, that plan is used.
+        """
+        height, width = self._padded(*picture.shape[:2])
+        if self._runs_whole(height, width, "compress", limit):
+            padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
+            pixels = np.pad(picture, padding, mode="edge")[None]
+            with _fitting():
+                return _encode_whole(self._model, self._params, pixels)
+        plan = choose(self._encoder, height, width, _for_maps(limit, height, width))
+        source = Pixels(picture, height, width)
+        channels = self._encoder.points[-1].channels[0]
+        h, w = height // self._downsampling, width // self._downsampling
+        latent = Strips(h, w, channels, self._memory)
+        with _fitting():
+            run(self._encoder, plan, self._params["vqvae"]["encoder"], source, latent, self._memory)
+        return jnp.asarray(latent.window(0, 0, h, w))
+
+    def generate(
+        self, latent: jax.Array, height: int, width: int, limit: int | None = None
+    ) -> np.ndarray:
+        """G: l [1, h, w, C] -> uint8 [height, width, 3], cut from the top left.
+
+        limit: as that of `encode`.
+        """
+        if self._runs_whole(height, width, "decompress", limit):
+            with _fitting():
+                pixels = _generate_whole(self._model, self._params, latent)
+            return np.asarray(pixels)[0, :height, :width]
+        _, h, w, channels = latent.shape
+        plan = choose(self._generator, h, w, _for_maps(limit, height, width))
+        source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
+        source.write(0, 0, np.asarray(latent)[0])
+        params = self._params["vqvae"]["generator"]
+        with _fitting():
+            run(self._generator, plan, params, source, picture, self._memory, to_pixels)
+        return picture.pixels
+
+    def needed_bytes(self, height: int, width: int, operation: memory.Operation) -> int:
+        """The least that a picture of this size takes, entropy coding included."""
+        whole = memory.needed_bytes(self._config, height, width, operation)
+        if operation == "estimate":
+            return whole
+        height, width = self._padded(height, width)
+        h, w = height // self._downsampling, width // self._downsampling
+        if operation == "compress":
+            maps = plans(self._encoder, height, width)[-1].bytes
+        else:
+            maps = plans(self._generator, h, w)[-1].bytes
+        entropy = ENTROPY_BYTES * h * w * self._config["latent_channels"]
+        return min(whole, PICTURE_BYTES * height * width + max(maps, entropy))
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        return height + -height % self._multiple, width + -width % self._multiple
+
+    def _runs_whole(
+        self, height: int, width: int, operation: memory.Operation, limit: int | None
+    ) -> bool:
+        """Whether a picture is handled at once."""
+        needed = memory.needed_bytes(self._config, height, width, operation)
+        if jax.default_backend() == "cpu":
+            limit = COMFORTABLE if limit is None else min(limit, COMFORTABLE)
+        return limit is None or needed <= limit
+
+
+def _for_maps(limit: int | None, height: int, width: int) -> int | None:
+    """What is left of a limit beside the picture and its like."""
+    return None if limit is None else limit - PICTURE_BYTES * height * width
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _encode_whole(model: glc.GLC, params: Mapping, pixels: jax.Array) -> jax.Array:
+    return model.apply({"params": params}, to_model_range(pixels), method="encode")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _generate_whole(model: glc.GLC, params: Mapping, latent: jax.Array) -> jax.Array:
+    return to_pixels(model.apply({"params": params}, latent, method="generate"))
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Raises WeightsError where the parameters are not those of the model."""
+    try:
+        yield
+    except FlaxError as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"The weights do not fit their own config: {reason}") from error
+
+
+def choose(network: Chain, height: int, width: int, limit: int | None) -> Plan:
+    """The plan for an input of this size.
+
+    The fewest multiplications that stay within COMFORTABLE bytes; beyond that, the least memory
+    that costs at most MOST_WORK; and within the limit in any case, where some plan is.
+    """
+    possible = plans(network, height, width)
+    chosen = next(
+        (plan for plan in possible if plan.bytes <= COMFORTABLE and plan.work <= MOST_WORK),
+        [plan for plan in possible if plan.work <= MOST_WORK][-1],
+    )
+    if limit is None or chosen.bytes <= limit:
+        return chosen
+    return next((plan for plan in possible if plan.bytes <= limit), possible[-1])
