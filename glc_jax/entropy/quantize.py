@@ -1,12 +1,25 @@
 """Rounding and its differentiable stand-ins.
 
-Every function maps values to values of the same shape, so that each can be the `quantize` argument
-of the context model; those that need randomness or a temperature take it as a further argument
-(bind it with functools.partial). Only `round_half_even` is used when a file is written.
+First functions of arrays, then the quantisers that a config names: frozen dataclasses, each called
+with the values and a `Moment`, which holds whatever one may need. Only `round_half_even` is used
+when a file is written.
+
+    quantiser = quantize.from_config("mixed")
+    values, coded_values = quantiser(y - mean, Moment(step, keys))
 """
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+
+from glc_jax.entropy.schedules import Schedule, schedule_from_config
+from glc_jax.errors import ConfigError
 
 
 def round_half_even(x: jax.Array) -> jax.Array:
@@ -46,10 +59,180 @@ def soft_round(x: jax.Array, alpha: float | jax.Array) -> jax.Array:
     return centre + jnp.tanh(alpha * (x - centre)) / (2 * jnp.tanh(alpha / 2))
 
 
-def soft_round_with_noise(x: jax.Array, rng: jax.Array, alpha: float | jax.Array) -> jax.Array:
-    """`soft_round` and uniform noise in turn: soft_round(soft_round(x) + U(-1/2, 1/2)).
+def soft_round_inverse(y: jax.Array, alpha: float | jax.Array) -> jax.Array:
+    """The x with soft_round(x, alpha) = y.
 
-    The training-time quantiser of Agustsson and Theis 2020, section 4.1, with the second soft
-    rounding in place of their conditional expectation.
+    floor(y) + 1/2 + atanh(2 r tanh(alpha / 2)) / alpha, r = y - floor(y) - 1/2. Near integers it
+    steepens with alpha; in float32 its slope is held finite.
     """
-    return soft_round(additive_noise(soft_round(x, alpha), rng), alpha)
+    alpha = jnp.maximum(alpha, 1e-3)
+    centre = jnp.floor(y) + 0.5
+    ratio = 2 * (y - centre) * jnp.tanh(alpha / 2)
+    largest = 1 - jnp.finfo(ratio.dtype).eps
+    return centre + jnp.arctanh(jnp.clip(ratio, -largest, largest)) / alpha
+
+
+def soft_round_conditional_mean(y: jax.Array, alpha: float | jax.Array) -> jax.Array:
+    """E[x | soft_round(x) + u = y], u ~ U(-1/2, 1/2), for x of locally constant density.
+
+    Such x fill the interval from s^-1(y - 1/2) to s^-1(y + 1/2), which is 1 wide, so the mean is
+    s^-1(y - 1/2) + 1/2 (Agustsson and Theis 2020, section 4.2).
+    """
+    return soft_round_inverse(y - 0.5, alpha) + 0.5
+
+
+def stochastic_gumbel(x: jax.Array, rng: jax.Array, temperature: float | jax.Array) -> jax.Array:
+    """A relaxed random choice between the two nearest integers.
+
+    Floor and ceiling have the logits -atanh(distance) / temperature; a sample of the Gumbel-softmax
+    distribution of the same temperature weighs them (Yang et al. 2020, arXiv 2006.04240, section
+    3.2). As the temperature falls the choice becomes rounding.
+    """
+    below = jnp.floor(x)
+    largest = 1 - 1e-5
+    up = jnp.clip(x - below, 1e-5, largest)
+    logit = (jnp.arctanh(up) - jnp.arctanh(1 - up)) / temperature
+    noise = jax.random.logistic(rng, x.shape, x.dtype)  # the difference of two Gumbel variables
+    return below + jax.nn.sigmoid((logit + noise) / temperature)
+
+
+class Moment(NamedTuple):
+    """What a quantiser may need to know beside the values.
+
+    step: of training, int scalar. keys: [B] random keys, one per sample, so that a batch may be
+    divided in any way. scale: of the values' distribution, of their shape, where it is known.
+    """
+
+    step: jax.Array
+    keys: jax.Array
+    scale: jax.Array | None = None
+
+
+class Quantised(NamedTuple):
+    """What stands in for the rounded values, each of their shape.
+
+    values go on to the reconstruction, coded_values to the rate.
+    """
+
+    values: jax.Array
+    coded_values: jax.Array
+
+
+class Quantiser(Protocol):
+    """Values [B, ...], less the centre of their distribution, -> stand-ins of rounded ones."""
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised: ...
+
+
+_SHARPENING = Schedule(1.0, 12.0, 200_000, "geometric")
+_COOLING = Schedule(0.5, 0.05, 200_000, "geometric")
+
+
+@dataclasses.dataclass(frozen=True)
+class StraightThrough:
+    """`straight_through`."""
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised:
+        rounded = straight_through(values)
+        return Quantised(rounded, rounded)
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """`additive_noise`."""
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised:
+        noisy = jax.vmap(additive_noise)(values, moment.keys)
+        return Quantised(noisy, noisy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """Rounded for the reconstruction, with a straight-through gradient, and noisy for the rate.
+
+    Minnen and Singh 2020 (arXiv 2007.08739), section 3.4.
+    """
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised:
+        noisy = jax.vmap(additive_noise)(values, moment.keys)
+        return Quantised(straight_through(values), noisy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Universal:
+    """`universal`."""
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised:
+        shifted = jax.vmap(lambda sample, key: universal(sample[None], key)[0])
+        quantised = shifted(values, moment.keys)
+        return Quantised(quantised, quantised)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftRound:
+    """Soft rounding, noise, and the conditional mean: Agustsson and Theis 2020, section 4.
+
+    The rate is that of the noisy soft-rounded values. `alpha` rises over training, from nearly
+    the identity to nearly rounding.
+    """
+
+    alpha: Schedule = _SHARPENING
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised:
+        alpha = self.alpha(moment.step)
+        noisy = jax.vmap(additive_noise)(soft_round(values, alpha), moment.keys)
+        return Quantised(soft_round_conditional_mean(noisy, alpha), noisy)
+
+
+@dataclasses.dataclass(frozen=True)
+class StochasticGumbel:
+    """`stochastic_gumbel`, whose temperature falls over training."""
+
+    temperature: Schedule = _COOLING
+
+    def __call__(self, values: jax.Array, moment: Moment) -> Quantised:
+        temperature = self.temperature(moment.step)
+        sampled = jax.vmap(lambda sample, key: stochastic_gumbel(sample, key, temperature))
+        chosen = sampled(values, moment.keys)
+        return Quantised(chosen, chosen)
+
+
+QUANTISERS: dict[str, type[Quantiser]] = {
+    "mixed": Mixed,
+    "noise": Noise,
+    "soft_round": SoftRound,
+    "stochastic_gumbel": StochasticGumbel,
+    "straight_through": StraightThrough,
+    "universal": Universal,
+}
+
+
+def from_config(config: str | Mapping[str, Any]) -> Quantiser:
+    """The quantiser of a config: a name, or a mapping of "name" and the quantiser's fields.
+
+    The name is one of QUANTISERS or an import path "package.module:Class". A schedule among the
+    fields is a number or a mapping of `Schedule`'s own fields.
+
+    Raises:
+      ConfigError: there is no such quantiser, or it does not have these fields.
+    """
+    fields = {} if isinstance(config, str) else dict(config)
+    name = config if isinstance(config, str) else str(fields.pop("name", ""))
+    found = QUANTISERS.get(name)
+    if found is None:
+        module, _, attribute = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"There is no quantizer {name!r}: give one of {', '.join(QUANTISERS)}, or "
+                '"package.module:Class".'
+            ) from error
+    try:
+        defaults = {f.name: f.default for f in dataclasses.fields(found)}
+        for field, value in fields.items():
+            if isinstance(defaults.get(field), Schedule):
+                fields[field] = schedule_from_config(value)
+        return found(**fields)
+    except TypeError as error:
+        raise ConfigError(f"The quantizer {name!r} cannot be made: {error}.") from error

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from glc_jax.entropy import codebooks
 from glc_jax.models.blocks import Part, Parts, run_parts
 
 
@@ -108,7 +109,7 @@ class Generator(nn.Module):
 class VectorQuantized(NamedTuple):
     """What the quantiser gives for z [B, h, w, C].
 
-    quantized [B, h, w, C] carries the straight-through gradient; indices [B, h, w] int32; loss
+    quantized [B, h, w, C] carries its gradient to z; indices [B, h, w] int32; loss
     and perplexity are scalars.
     """
 
@@ -122,12 +123,14 @@ class VectorQuantizer(nn.Module):
     """Nearest codebook row by squared L2, with the VQ-VAE loss (van den Oord et al. 2017).
 
     loss = mean((sg(row) - z)^2) + codebook_weight * mean((row - sg(z))^2): as in the published
-    code, the small weight is on the term that moves the codebook.
+    code, the small weight is on the term that moves the codebook. `gradient` is one of
+    `codebooks.GRADIENTS`: how that of the row gets to z.
     """
 
     codebook_size: int
     channels: int
     codebook_weight: float = 0.25
+    gradient: str = "straight_through"
 
     def setup(self):
         init = nn.initializers.uniform(2.0 / self.codebook_size)
@@ -143,10 +146,7 @@ class VectorQuantizer(nn.Module):
 
     def nearest(self, z: jax.Array) -> jax.Array:
         """Indices of the nearest rows: [..., C] -> [...] int32."""
-        z, codebook = z.astype(jnp.float32), self.codebook.astype(jnp.float32)
-        # |z|^2 is the same for every row and left out.
-        scores = jnp.sum(codebook**2, axis=1) - 2 * jnp.matmul(z, codebook.T, precision="highest")
-        return jnp.argmin(scores, axis=-1).astype(jnp.int32)
+        return codebooks.nearest(z, self.codebook)
 
     def __call__(self, z: jax.Array) -> VectorQuantized:
         indices = self.nearest(jax.lax.stop_gradient(z))
@@ -155,7 +155,7 @@ class VectorQuantizer(nn.Module):
         loss = commitment + self.codebook_weight * jnp.mean((rows - jax.lax.stop_gradient(z)) ** 2)
         share = jnp.bincount(indices.reshape(-1), length=self.codebook_size) / indices.size
         perplexity = jnp.exp(-jnp.sum(share * jnp.log(share + 1e-10)))
-        quantized = z + jax.lax.stop_gradient(rows - z)
+        quantized = codebooks.GRADIENTS[self.gradient](z, rows)
         return VectorQuantized(quantized, indices, loss, perplexity)
 
 

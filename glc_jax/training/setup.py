@@ -13,6 +13,7 @@ import numpy as np
 from glc_jax import weights
 from glc_jax.data.pipeline import Batches, training_batches
 from glc_jax.data.sources import CachedSource, FolderSource, Source, TFDSSource
+from glc_jax.entropy import quantize
 from glc_jax.errors import ConfigError
 from glc_jax.losses import spectrum
 from glc_jax.metrics import dists, lpips_weights
@@ -20,7 +21,7 @@ from glc_jax.models import glc
 from glc_jax.training import checkpoints, linear_start
 from glc_jax.training.optimiser import optimiser
 from glc_jax.training.parameters import select
-from glc_jax.training.stages import QUANTIZERS, STAGES, codebooks
+from glc_jax.training.stages import STAGES, codebooks
 from glc_jax.training.state import DiscriminatorState, TrainState, create
 from glc_jax.training.step import LAST_LAYER, discriminator
 
@@ -55,10 +56,7 @@ def check_config(config: Config) -> None:
             )
         if len(config["lambdas"]) != points:
             raise ConfigError(f"lambdas has {len(config['lambdas'])} values for {points} rates.")
-        if config["quantizer"] not in QUANTIZERS:
-            raise ConfigError(
-                f"There is no quantizer {config['quantizer']!r}: {', '.join(QUANTIZERS)}."
-            )
+        quantize.from_config(config["quantizer"])
         _check_code_prediction(config)
     if config["linear_start_batches"] and not config["init_from"]:
         linear_start.check(config["model"])

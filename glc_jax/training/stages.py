@@ -8,7 +8,6 @@ float32 [B, H, W, 3] in [-1, 1]. Loss values are means over the batch, so that e
 batch can be averaged.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -34,13 +33,14 @@ class Samples(NamedTuple):
 
     rate: float32 [B], the rate point. keys: [B] random keys. quantised: bool [B], whether stage
     I's generator sees the sample's latent through the codebook. codebook_ready: bool scalar,
-    false until k-means has set the codebook; until then nothing is quantised.
+    false until k-means has set the codebook; until then nothing is quantised. step: int scalar.
     """
 
     rate: jax.Array
     keys: jax.Array
     quantised: jax.Array
     codebook_ready: jax.Array
+    step: jax.Array
 
 
 @flax.struct.dataclass
@@ -82,7 +82,7 @@ def draw_samples(
     share = config["codebook"]["quantised_share"]
     quantised = jnp.floor((turn + 1) * share) > jnp.floor(turn * share)
     ready = jnp.asarray(step >= config["codebook"]["kmeans_step"])
-    return Samples(rate.astype(jnp.float32), keys, quantised & ready, ready)
+    return Samples(rate.astype(jnp.float32), keys, quantised & ready, ready, jnp.asarray(step))
 
 
 def stage_1(
@@ -139,29 +139,6 @@ def codebooks(stage: int) -> tuple[str, ...]:
     return (LATENT_CODEBOOK,) if stage == 1 else (HYPER_CODEBOOK,)
 
 
-def _noise(x: jax.Array, keys: jax.Array) -> jax.Array:
-    """x [B, ...] with uniform noise, each sample's from its own key."""
-    return jax.vmap(quantize.additive_noise)(x, keys)
-
-
-def _universal(x: jax.Array, keys: jax.Array) -> jax.Array:
-    return jax.vmap(lambda sample, key: quantize.universal(sample[None], key)[0])(x, keys)
-
-
-def _straight_through(x: jax.Array, keys: jax.Array) -> jax.Array:
-    del keys
-    return quantize.straight_through(x)
-
-
-# What stands in for rounding on the way to l_hat, by the name in the config: (x [B, ...], keys
-# [B]) -> [B, ...]. The steps of the context model share a sample's noise, on disjoint elements.
-QUANTIZERS: dict[str, Callable[..., jax.Array]] = {
-    "mixed": _straight_through,
-    "straight_through": _straight_through,
-    "noise": _noise,
-    "universal": _universal,
-}
-
 RESIDUALS = Gaussian().trainable()
 """The family of y's residuals."""
 
@@ -182,24 +159,24 @@ def _transform_coding(
 ) -> tuple[Forward, jax.Array, jax.Array]:
     """The forward pass from l to l_hat: (Forward without x_hat, l_hat, code indices of E(x)).
 
-    With the quantiser `mixed` l_hat comes from rounded values with a straight-through gradient
-    and the rate from values with uniform noise (Minnen and Singh 2020, arXiv 2007.08739, section
-    3.4); with the others both come from the same values.
+    l_hat and the rate come from what the quantiser gives for each. The steps of the context model
+    share a sample's noise, on disjoint elements.
     """
     y = model.apply(variables, latent, samples.rate, method="analysis").astype(jnp.float32)
     z = model.apply(variables, y, method="hyper_analysis").astype(jnp.float32)
     vq = model.apply(variables, z, method="quantize_z")
     z_hat = jnp.where(samples.codebook_ready, vq.quantized, z)
     params = model.apply(variables, z_hat, method="prior_params").astype(jnp.float32)
-    quantise = functools.partial(QUANTIZERS[config["quantizer"]], keys=samples.keys)
-    coded = model.apply(variables, y, params, quantise, method="code_y")
+    quantiser = quantize.from_config(config["quantizer"])
+    moment = quantize.Moment(samples.step, samples.keys)
+    coded = model.apply(
+        variables, y, params, lambda r: quantiser(r, moment).values, method="code_y"
+    )
     latent_hat = model.apply(variables, coded.y_hat, samples.rate, method="synthesis")
     latent_hat = latent_hat.astype(jnp.float32)
 
-    coded_values = coded.y_q
-    if config["quantizer"] == "mixed":
-        quant_step = split_prior_params(params)[0]
-        coded_values = _noise(y / quant_step - coded.means, samples.keys)
+    quant_step = split_prior_params(params)[0]
+    coded_values = quantiser(y / quant_step - coded.means, moment).coded_values
     bits = RESIDUALS.bits(coded_values, scale=coded.scales.astype(jnp.float32))
     bits = jnp.sum(bits, axis=(1, 2, 3))
     bpp = bits / (images.shape[1] * images.shape[2])

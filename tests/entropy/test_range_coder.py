@@ -121,6 +121,31 @@ def test_carries_reach_back_over_many_words(side, undecided):
     assert coded.payload[:16].hex() == undecided
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_every_prefix_of_an_undecided_stream_ends_as_integers_say(seed):
+    """Ended while a word is undecided, the carry that constriction has made must be taken back."""
+    rng = np.random.default_rng(seed)
+    outer, inner = TOTAL // 5, TOTAL // 9
+    frequencies = [outer, inner, TOTAL - 1 - 2 * (outer + inner), inner, outer, 1]
+    starts = np.cumsum([0, *frequencies])
+    alphabet = range_coder.Alphabet(np.array(frequencies))
+    encoder, writer = range_coder.RangeEncoder(), IntegerWriter()
+    carried = 0
+    for _ in range(150):
+        half = 2 ** (63 + 32 * writer.words)
+        quantile = (half - writer.low) // (writer.width >> 24)
+        if 0 <= quantile < TOTAL:  # stay astride of the half
+            symbol = int(np.searchsorted(starts, quantile, side="right")) - 1
+        else:
+            symbol = int(rng.integers(6))
+        writer.write(symbol, frequencies)
+        encoder.encode(np.array([symbol]), alphabet)
+        assert encoder.finish() == writer.finish()
+        low = writer.low & (2**64 - 1)
+        carried += low + 2**32 - 1 >= 2**64
+    assert carried
+
+
 def test_certain_zeros_are_left_out():
     y_q = np.array([0, 3, 0, -2], np.int16)
     table_index = np.array([0, 90, 0, 90], np.uint8)
