@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.errors import FlaxError
+from PIL import Image
 
 from glc_jax import bitstream, images, memory, weights
 from glc_jax.autoencoder import Autoencoder
@@ -33,8 +34,6 @@ from glc_jax.errors import BitstreamError, InputError, WeightsError
 from glc_jax.models import glc
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     Picture = np.ndarray | Image.Image | str | os.PathLike[str]
 
 TRAINING_PARTS = ("code_predictor", "pixel_code_predictor")
@@ -177,7 +176,8 @@ class Codec:
 
         Args:
           data: the whole file, or its path.
-          preview: decode from z alone, every residual taken as 0.
+          preview: draw a quarter of the pixels, from the latent's means over 2 x 2, and enlarge
+            them: quicker, and still recognisable.
           max_pixels: refuse a larger width x height before anything is allocated; None: no limit.
 
         Raises:
@@ -186,9 +186,21 @@ class Codec:
         """
         container = self._container(data, max_pixels)
         height, width = container.height, container.width
+        if preview:
+            return self._preview(container)
         left = self.require_memory(height, width, "decompress")
-        y_hat = self._decode_latent(container, preview)
+        y_hat = self._decode_latent(container)
         return self._reconstruct(y_hat, container.rate, height, width, left)
+
+    def _preview(self, container: bitstream.Container) -> np.ndarray:
+        """A picture of half the height and width, enlarged."""
+        height, width = ((side + 1) // 2 for side in (container.height, container.width))
+        left = self.require_memory(height, width, "decompress")
+        y_hat, rate = self._decode_latent(container), np.float32([container.rate])
+        latent = _halve(_synthesise(self._model, self.params, y_hat, rate))
+        small = Image.fromarray(self._autoencoder.generate(latent, height, width, left))
+        large = small.resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
+        return np.asarray(large)[: container.height, : container.width]
 
     def verify(
         self, data: bytes | str | os.PathLike[str], max_pixels: int | None = images.MAX_PIXELS
@@ -197,7 +209,7 @@ class Codec:
 
         Arguments and errors as those of `decompress`.
         """
-        self._decode_latent(self._container(data, max_pixels), preview=False)
+        self._decode_symbols(self._container(data, max_pixels))
 
     def integers(
         self, data: bytes | str | os.PathLike[str], max_pixels: int | None = images.MAX_PIXELS
@@ -207,7 +219,7 @@ class Codec:
         The indices of z [h, w] and y_hat in fixed point [h', w', C]. Arguments and errors as those
         of `decompress`.
         """
-        z_indices, decoded = self._decode_symbols(self._container(data, max_pixels), preview=False)
+        z_indices, decoded = self._decode_symbols(self._container(data, max_pixels))
         return [z_indices[0], decoded.y_hat_fixed[0]]
 
     def _container(
@@ -338,20 +350,16 @@ class Codec:
             bitstream.Container(width, height, rate, self.fingerprint, *symbols, check)
         )
 
-    def _decode_latent(self, container: bitstream.Container, preview: bool) -> np.ndarray:
+    def _decode_latent(self, container: bitstream.Container) -> np.ndarray:
         """y_hat float32 [1, h, w, C] of a parsed file."""
-        return self._decode_symbols(container, preview)[1].y_hat
+        return self._decode_symbols(container)[1].y_hat
 
-    def _decode_symbols(
-        self, container: bitstream.Container, preview: bool
-    ) -> tuple[np.ndarray, Any]:
+    def _decode_symbols(self, container: bitstream.Container) -> tuple[np.ndarray, Any]:
         """The indices of z [1, h, w] of a parsed file, and what they and y decode to."""
         symbols = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
         decoder = self.symbol_coder.decoder(symbols)
         h, w = (-(-side // self._multiple) for side in (container.height, container.width))
         z_indices = decoder.z(h * w).reshape(1, h, w)
-        if preview:
-            return z_indices, self.entropy_networks.preview(z_indices)
         decoded = self.entropy_networks.decode(
             z_indices, lambda step, table_index: decoder.step(table_index[0])[None]
         )
@@ -464,3 +472,9 @@ def _code_float(
 @_program
 def _synthesise(model: glc.GLC, params: Mapping, y_hat: jax.Array, rate: jax.Array) -> jax.Array:
     return model.apply({"params": params}, y_hat, rate, method="synthesis")
+
+
+def _halve(latent: jax.Array) -> jax.Array:
+    """Means over 2 x 2: [1, H, W, C] -> [1, H / 2, W / 2, C]; sides are multiples of 4."""
+    _, height, width, channels = latent.shape
+    return latent.reshape(1, height // 2, 2, width // 2, 2, channels).mean((2, 4))

@@ -62,10 +62,40 @@ def test_the_file_agrees_with_the_float_model(codec, image, data):
     assert estimate.y_q.shape == (28, 16, small_model.CHANNELS)
 
 
-def test_preview_is_another_picture_of_the_same_size(codec, image, data):
+def test_preview_draws_a_quarter_of_the_pixels(codec, image, data, monkeypatch):
+    drawn, generate = [], codec._autoencoder.generate
+
+    def noted(latent, height, width, left):
+        drawn.append((latent.shape, height, width))
+        return generate(latent, height, width, left)
+
+    monkeypatch.setattr(codec._autoencoder, "generate", noted)
     preview = codec.decompress(data, preview=True)
-    assert preview.shape == image.shape
-    assert (preview != codec.decompress(data)).any()
+    assert preview.shape == image.shape == (100, 60, 3)
+    assert drawn == [((1, 14, 8, small_model.CHANNELS), 50, 30)]  # of 112 x 64 padded pixels
+    picture = codec.decompress(data)
+    difference = abs(preview.mean((0, 1)) - picture.mean((0, 1)))
+    assert difference.max() < 20
+    assert (preview != picture).any()
+
+
+@pytest.mark.slow
+def test_preview_is_recognisable():
+    """The packaged model: at a quarter of the size, far nearer to the picture than its mean is.
+
+    Measured: 19.4 dB, where the whole decode has 25.2 and the mean colour 9.9.
+    """
+    datasets = pytest.importorskip("sklearn.datasets")
+    picture = datasets.load_sample_image("china.jpg")[:384, :640]
+    packaged = glc_jax.load()
+    preview = packaged.decompress(packaged.compress(picture), preview=True)
+
+    def reduced(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(pixels).reduce(4), np.float64)
+
+    target = reduced(picture)
+    error = np.mean((reduced(preview) - target) ** 2)
+    assert error < np.mean((target - target.mean((0, 1))) ** 2) / 6
 
 
 def test_pillow_images_are_taken_as_they_are_shown(codec, image, data):

@@ -126,7 +126,7 @@ def _decompress(commands: argparse._SubParsersAction) -> None:
         "or what the format's encoder takes)",
     )
     command.add_argument(
-        "--preview", action="store_true", help="a rough picture, from the hyper-information z alone"
+        "--preview", action="store_true", help="a rough picture, from a quarter of the pixels"
     )
     _add_model(command, "the model to use where it is not the packaged one that the file names")
     _add_limits(command)
