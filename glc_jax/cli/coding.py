@@ -12,14 +12,16 @@ import io
 import json
 import time
 from collections.abc import Callable
-from concurrent import futures
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from glc_jax import images
 from glc_jax.cli import jobs, messages, process, streams
 from glc_jax.cli.jobs import STDIO, SUFFIX, Job, UsageError
 from glc_jax.errors import ConfigError, GLCError, InputError, OutputError, WeightsError
+
+if TYPE_CHECKING:
+    from concurrent import futures
 
 
 class Steps(NamedTuple):
@@ -163,6 +165,8 @@ class _Line:
 
     def run(self, todo: list[Job]) -> int:
         """How many failed."""
+        from concurrent import futures
+
         ahead = self._options.jobs
         if len(todo) > 1:
             self._pool = futures.ThreadPoolExecutor(ahead)
@@ -194,6 +198,8 @@ class _Line:
 
     def _start(self, step: Callable, *arguments: Any) -> futures.Future:
         """Runs a step in a thread; of a single file here, so that an interrupt reaches it."""
+        from concurrent import futures
+
         if self._pool is not None:
             return self._pool.submit(step, *arguments)
         done: futures.Future = futures.Future()
