@@ -92,18 +92,24 @@ def _found(route: tuple[str, ...], node: dict, aside: list[str]) -> Found:
 def _describe(route: tuple[str, ...], values: Mapping[Any, Any]) -> list[str]:
     lines = []
     for key, value in values.items():
-        count = sum(1 for _ in _tensors(value))
+        count = sum(1 for _ in _tensors(value, set()))
         kind = f"{count} tensors" if count else type(value).__name__
         lines.append(f"{_path((*route, str(key)))} ({kind})")
     return lines
 
 
-def _tensors(value: Any, depth: int = 0) -> Iterator[np.ndarray]:
+def _tensors(value: Any, seen: set[int], depth: int = 0) -> Iterator[np.ndarray]:
+    """The tensors in nested containers; a container in several places is visited once."""
     if isinstance(value, np.ndarray):
         yield value
-    elif isinstance(value, dict | list | tuple) and depth < torch_file.MAX_DIMENSIONS:
+    elif (
+        isinstance(value, dict | list | tuple)
+        and depth < torch_file.MAX_DIMENSIONS
+        and id(value) not in seen
+    ):
+        seen.add(id(value))
         for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item, depth + 1)
+            yield from _tensors(item, seen, depth + 1)
 
 
 def _names(names: Iterator[str], limit: int = 5) -> str:

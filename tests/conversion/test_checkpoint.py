@@ -51,6 +51,14 @@ def test_nothing_is_dropped_silently():
     assert unwrapped.aside == ["optimizer (2 tensors)", "state_dict.note (str)"]
 
 
+def test_lists_that_share_their_items_are_visited_once():
+    nested = [STATE["a.bias"]]
+    for _ in range(31):
+        nested = [nested, nested]
+    unwrapped = checkpoint.unwrap({"state_dict": STATE, "optimizer": nested})
+    assert unwrapped.aside == ["optimizer (1 tensors)"]
+
+
 def test_a_prefix_that_only_some_names_carry_stays():
     state = {"module.a": np.zeros(1), "b": np.zeros(1)}
     assert checkpoint.unwrap(state).found == [checkpoint.Found((), state)]
