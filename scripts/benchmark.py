@@ -4,21 +4,25 @@
     python scripts/benchmark.py configs/natural.py:stage3 --only train --batch 8 --compile-only
     python scripts/benchmark.py configs/natural.py:stage3 --topology v5e:2x2 --batch 16 --remat
     python scripts/benchmark.py --files PHOTO... --rates 0 1 2 3
+    python scripts/benchmark.py --sizes 768x512 4000x3000 --plot docs/images/performance.png
 
 The second command allocates nothing: it prints what the compiled step would hold in memory. The
 third does the same for TPUs that are not at hand (`pip install libtpu`), over the mesh of a run;
 the compiler refuses a step that does not fit. The fourth writes and reads real .glc files with a
 packaged model or --weights: what their bytes are beside the float model's estimate, and what share
-of the time entropy coding takes. The results are printed as a table and, with --json, written to a
-file.
+of the time entropy coding takes. The fifth codes a synthetic picture of each size in a process of
+its own: time and peak memory of each phase. The results are printed as a table and, with --json,
+written to a file.
 """
 
 import argparse
 import dataclasses
 import importlib.util
 import json
+import os
 import pathlib
 import platform
+import subprocess
 import sys
 from typing import Any
 
@@ -27,6 +31,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="?", help="FILE.py:STAGE")
     parser.add_argument("--files", nargs="+", type=pathlib.Path, help="pictures or folders")
+    parser.add_argument("--sizes", nargs="+", metavar="WIDTHxHEIGHT", help="of pictures to code")
+    parser.add_argument("--max-memory", help="with --sizes: what each process may take")
+    parser.add_argument("--repeats", type=int, default=1, help="with --sizes: runs that count")
+    parser.add_argument("--plot", type=pathlib.Path, help="with --sizes: picture to write")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.0, 1.0, 2.0, 3.0])
     parser.add_argument("--weights", help="packaged name or file (default: the packaged model)")
     parser.add_argument("--only", choices=["coding", "train"], help="(default: both)")
@@ -41,10 +49,12 @@ def main() -> int:
     )
     parser.add_argument("--json", type=pathlib.Path, help="file to write")
     arguments = parser.parse_args()
-    if bool(arguments.config) == bool(arguments.files):
-        parser.error("give either a config or --files")
+    if sum(map(bool, (arguments.config, arguments.files, arguments.sizes))) != 1:
+        parser.error("give one of a config, --files and --sizes")
     if arguments.files:
         return benchmark_files(arguments)
+    if arguments.sizes:
+        return benchmark_sizes(arguments)
 
     import jax
 
@@ -142,6 +152,82 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def benchmark_sizes(arguments: argparse.Namespace) -> int:
+    """A picture of each size in a process of its own: a row of the table for each."""
+    import jax
+
+    from glc_jax.evaluation import phases
+
+    more = [f"--repeats={arguments.repeats}"]
+    more += [f"--weights={arguments.weights}"] if arguments.weights else []
+    more += [f"--max-memory={arguments.max_memory}"] if arguments.max_memory else []
+    print(f"{jax.devices()[0].device_kind}, {machine()}, JAX {jax.__version__}; {' '.join(more)}")
+    heads = [f"{phase}: s (CPU s), peak |" for phase in phases.PHASES]
+    print("| picture | megapixels |", *heads, "process: peak |")
+    print("|" + " --- |" * (3 + len(phases.PHASES)))
+    rows = []
+    for size in arguments.sizes:
+        width, height = (int(side) for side in size.split("x"))
+        command = [sys.executable, "-m", phases.__name__, str(width), str(height), *more]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            return done.returncode
+        row = json.loads(done.stdout)
+        rows.append(row)
+        cells = [
+            f"{found['seconds']:.1f} ({found['cpu_seconds']:.1f}), "
+            f"{found['peak_bytes'] / 1e9:.2f} GB |"
+            for found in row["phases"].values()
+        ]
+        print(
+            f"| {size} | {row['megapixels']:.1f} |",
+            *cells,
+            f"{row['peak_bytes'] / 1e9:.2f} GB |",
+            flush=True,
+        )
+    if arguments.json:
+        report = {"machine": machine(), "jax": jax.__version__, "options": more, "rows": rows}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if arguments.plot:
+        plot_sizes(rows, arguments.plot)
+    return 0
+
+
+def plot_sizes(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
+    """CPU seconds and peak memory over the picture's size, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    megapixels = [row["megapixels"] for row in rows]
+    figure, (time, memory) = pyplot.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    for phase in rows[0]["phases"]:
+        time.loglog(
+            megapixels, [row["phases"][phase]["cpu_seconds"] for row in rows], "o-", label=phase
+        )
+    memory.loglog(megapixels, [row["peak_bytes"] / 1e9 for row in rows], "o-")
+    time.set(xlabel="megapixels", ylabel="CPU seconds")
+    memory.set(xlabel="megapixels", ylabel="peak memory of the process, GB")
+    time.legend()
+    for axes in (time, memory):
+        axes.grid(which="both", alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
+def machine() -> str:
+    """The processor and how many cores this process may use."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{name}, {cores} cores"
 
 
 def load(name: str) -> dict[str, Any]:
