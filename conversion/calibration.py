@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import images, weights
-from glc_jax.entropy import calibrate, tables
-from glc_jax.entropy.distributions import gaussian_bits
-from glc_jax.entropy.exact import EntropyNetworks
+from glc_jax.entropy import export
+from glc_jax.entropy.exact_model import ExactModel
 from glc_jax.models import glc
+from glc_jax.models.pixels import to_model_range
 
 CROP = 256  # pixels; larger pictures give their middle
 SYNTHETIC_PICTURES = 4
@@ -72,12 +72,13 @@ def _middle(picture: np.ndarray) -> np.ndarray:
     return picture[top : top + CROP, left : left + CROP]
 
 
-def exact_networks(
+def exact_model(
     config: Mapping[str, Any], leaves: Mapping[str, Any], samples: Sequence[np.ndarray]
 ) -> tuple[dict[str, Any], Cost]:
-    """The "exact" part of a weights file and its cost.
+    """The "entropy" part of a weights file and its cost.
 
-    Only the parts of the model that a step needs are in memory at a time.
+    Only the parts of the model that a step needs are in memory at a time. The prior of z stays
+    uniform: so few pictures say nothing about its indices.
 
     Args:
       config: the arguments of `glc.build`.
@@ -85,19 +86,22 @@ def exact_networks(
       samples: pictures, uint8 [height, width, 3]; each is used at the lowest and the highest rate.
 
     Raises:
-      WeightsError: the networks' ranges do not fit 16 bits.
+      WeightsError: the networks' ranges do not fit their integers.
     """
-    model = glc.build({**config, "code_predictor": None})
+    uniform = {**config.get("entropy", {}), "z_prior": "uniform"}
+    model = glc.build({**config, "code_predictor": None, "entropy": uniform})
     latents = _encode(model, _load(leaves, "vqvae/encoder"), glc.size_multiple(config), samples)
     rates = (0, config["rate_points"] - 1)
-    pairs = _analyse(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
+    targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
     variables = _load(leaves, "hyperprior", "context")
-    exact = calibrate.quantise(variables["params"], pairs)
-    estimated = _estimate(model, variables, pairs)
+    tree = export.export(model.entropy_model(), model.run, variables, targets)
+    estimated = _estimate(model, variables, targets)
+    coded = _indices(model, variables, targets)
     del variables
-    networks, table = EntropyNetworks(exact), tables.gaussian()
-    coded = (step for pair in pairs for step in networks.encode(*pair).steps)
-    return exact, Cost(estimated, sum(float(np.sum(table.bits(*step))) for step in coded))
+    exact = ExactModel(tree)
+    spent = [exact.bits(exact.encode(one)) for one in coded]
+    y = sum(bits for one in spent for name, bits in one.items() if name.split("/")[0] == "y")
+    return tree, Cost(estimated, y)
 
 
 def _load(leaves: Mapping[str, Any], *parts: str) -> dict[str, Any]:
@@ -114,7 +118,7 @@ def _encode(
 
     @jax.jit
     def encode(variables: Any, pixels: jax.Array) -> jax.Array:
-        return model.apply(variables, (pixels.astype(jnp.float32) / 255 - 0.5) * 2, method="encode")
+        return model.apply(variables, to_model_range(pixels), method="encode")
 
     latents = []
     for sample in samples:
@@ -124,31 +128,39 @@ def _encode(
     return latents
 
 
-def _analyse(
+def _targets(
     model: glc.GLC, variables: dict[str, Any], latents: Sequence[np.ndarray], rates: Sequence[int]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(z_indices [1, h / 4, w / 4], y [1, h, w, C]) of each latent at each rate."""
+) -> list[dict[str, np.ndarray]]:
+    """What the entropy model quantises of each latent at each rate."""
 
     @jax.jit
-    def analyse(variables: Any, latent: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
-        y = model.apply(variables, latent, rate, method="analysis")
-        z = model.apply(variables, y, method="hyper_analysis")
-        return model.apply(variables, z, method="quantize_z").indices, y
+    def targets(variables: Any, latent: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
+        return model.apply(variables, latent, rate, method="targets")
 
-    pairs = (analyse(variables, la, np.float32([rate])) for la in latents for rate in rates)
-    return [(np.asarray(indices), np.asarray(y)) for indices, y in pairs]
+    found = (targets(variables, la, np.float32([rate])) for la in latents for rate in rates)
+    return [jax.tree.map(np.asarray, one) for one in found]
 
 
 def _estimate(
-    model: glc.GLC, variables: dict[str, Any], pairs: Sequence[tuple[np.ndarray, np.ndarray]]
+    model: glc.GLC, variables: dict[str, Any], targets: Sequence[dict[str, np.ndarray]]
 ) -> float:
     """The published estimate of the bits of all y."""
 
-    @jax.jit
-    def estimate(variables: Any, indices: jax.Array, y: jax.Array) -> jax.Array:
-        z_hat = model.apply(variables, indices, method="embed_z")
-        prior = model.apply(variables, z_hat, method="prior_params")
-        coded = model.apply(variables, y, prior, method="code_y")
-        return jnp.sum(gaussian_bits(coded.y_q, coded.scales))
+    def of_model(model: glc.GLC, targets: dict[str, jax.Array]) -> jax.Array:
+        coded = model.entropy_model().code(model, targets, estimate=True)
+        return sum(jnp.sum(bits) for bits in coded["y"].bits.values())
 
-    return sum(float(estimate(variables, *pair)) for pair in pairs)
+    estimate = jax.jit(lambda variables, one: model.apply(variables, one, method=of_model))
+    return sum(float(estimate(variables, one)) for one in targets)
+
+
+def _indices(
+    model: glc.GLC, variables: dict[str, Any], targets: Sequence[dict[str, np.ndarray]]
+) -> list[dict[str, np.ndarray]]:
+    """The targets with indices in place of vectors, as the exact model takes them."""
+
+    def of_model(model: glc.GLC, targets: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return model.entropy_model().to_code(model, targets)
+
+    to_code = jax.jit(lambda variables, one: model.apply(variables, one, method=of_model))
+    return [jax.tree.map(np.asarray, to_code(variables, one)) for one in targets]

@@ -97,10 +97,10 @@ def to_weights(
     tree = weights.unflatten(leaves)
     if GLC_ONLY in leaves:
         samples = calibration.pictures(pictures)
-        tree["exact"], cost = calibration.exact_networks(config["model"], leaves, samples)
+        tree["entropy"], cost = calibration.exact_model(config["model"], leaves, samples)
         kind = "named" if pictures else "synthetic"
         provenance["calibration"] = f"{len(samples)} {kind} pictures"
-        provenance["exact_networks_cost"] = f"{cost.share:+.2%} bits on them"
+        provenance["exact_entropy_model_cost"] = f"{cost.share:+.2%} bits on them"
     return Report(lines, aside, cost, weights.save(out, tree, config, provenance))
 
 

@@ -1,15 +1,15 @@
-"""The .glc container, version 1: 13 bytes around the range coder's payload. Knows no JAX.
+"""The .glc container, version 2: 13 bytes around the range coder's payload. Knows no JAX.
 
     bytes  what
     2      magic 0xC74 (12 bits), version (4 bits)
     4 (8)  flags (4 bits), height - 1, width - 1 (14 bits each; 30 bits each in a large picture)
-    1      rate, in units of 1/84
+    1      rate, as a share of the model's range, in units of 1/252
     2      fingerprint of the weights
     n      payload
     2      check over the decoded symbols
     2      check over every byte before it
 
-docs/format.md is the specification; what the payload holds is `entropy.symbol_coder`'s business.
+docs/format.md is the specification; what the payload holds is `entropy.exact_model`'s business.
 The last check finds every flipped bit and every burst of up to 16 of them with certainty, other
 damage with probability 1 - 2^-16; where that misses, the symbols' check sees it with the same
 probability again.
@@ -28,19 +28,20 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAGIC = 0xC74
-VERSION = 1
+VERSION = 2
 PREFIX = bytes([MAGIC >> 4])
 """The first byte of every .glc file; it and the next never begin valid UTF-8 text."""
 
-RATE_UNIT = 84
-"""Rates are multiples of 1/84: the points, their halves, quarters and all 64 levels are exact."""
+RATE_LEVELS = 252
+"""Rates are shares n / 252 of a model's range: with four points, as GLC has, multiples of 1/84,
+among them the points, their halves and quarters."""
 
-MAX_RATE = 3.0
+_VERSION_1_UNIT = 84  # rates were multiples of 1/84 in version 1, whatever the model's range
 FINGERPRINT_BYTES = 2
 MAX_SIDE = 1 << 30
 DEFAULT_MAX_PIXELS = 64_000_000
 
-_Z_PRIOR, _ZEROS_SKIPPED, _LARGE, _RESERVED = 1, 2, 4, 8
+_OPTIONS, _LARGE, _RESERVED = 3, 4, 8
 _CHECK_BYTES = 4  # both checks
 _SMALL_BITS, _LARGE_BITS = 14, 30
 
@@ -51,48 +52,70 @@ class Container:
 
     Attributes:
       width, height: of the picture, in pixels, 1 .. 2^30.
-      rate: 0 .. 3, a multiple of 1/84 (see `nearest_rate`).
+      level: the rate, 0 .. 252; what it means is `rate`'s business.
       fingerprint: two bytes that name the weights.
       payload: the range coder's bytes.
-      z_prior, zeros_skipped: see `entropy.symbol_coder.CodedSymbols`.
+      options: two bits that belong to the payload, see `entropy.exact_model`.
       symbols_check: 16 bits over the decoded symbols, from `symbols_check`.
+      version: of the format.
     """
 
     width: int
     height: int
-    rate: float
+    level: int
     fingerprint: bytes
     payload: bytes
-    z_prior: bool
-    zeros_skipped: bool
+    options: int
     symbols_check: int
+    version: int = VERSION
+
+    def rate(self, highest: float) -> float:
+        """The rate, for a model whose rates go from 0 to `highest`.
+
+        Raises BitstreamError where it is above that, which only version 1 can state.
+        """
+        rate = rate_of(self.level, highest)
+        if self.version == 1:
+            rate = self.level / _VERSION_1_UNIT
+        if rate > highest:
+            raise BitstreamError(
+                f"The file states rate {rate:g}, above these weights' highest, {highest:g}; it "
+                "is damaged."
+            )
+        return rate
 
 
-def nearest_rate(rate: float) -> float:
-    """The nearest rate that a file can state.
+def nearest_level(rate: float, highest: float) -> int:
+    """The level whose rate is nearest to `rate`, of a model whose rates go from 0 to `highest`.
 
     Raises:
-      ValueError: rate is not in 0 .. 3.
+      ValueError: rate is not in that range.
     """
-    if not 0 <= rate <= MAX_RATE:
-        raise ValueError(f"rate must be from 0 to {MAX_RATE:g}, not {rate}")
-    return round(rate * RATE_UNIT) / RATE_UNIT
+    if not 0 <= rate <= highest:
+        raise ValueError(f"rate must be from 0 to {highest:g}, not {rate}")
+    return round(rate / highest * RATE_LEVELS) if highest else 0
 
 
-def symbols_check(z_indices: np.ndarray, y_hat: np.ndarray) -> int:
+def rate_of(level: int, highest: float) -> float:
+    """The rate that a level stands for."""
+    return level * highest / RATE_LEVELS
+
+
+def symbols_check(*decoded: np.ndarray) -> int:
     """16 bits over what a decoder must arrive at: the low half of a CRC-32.
 
-    Args:
-      z_indices: integers, row-major, taken as little-endian uint32.
-      y_hat: residuals plus means in fixed point [H, W, C], row-major, as little-endian int32; it
-        depends on every decoded residual and on every output of the entropy networks.
+    decoded: of each latent its values in fixed point (indices, or residuals plus means), integers
+    taken row-major as little-endian int32; they depend on every symbol, and on every output of the
+    programs that decides one.
     """
-    crc = zlib.crc32(z_indices.astype("<u4", order="C", copy=False))
-    return zlib.crc32(y_hat.astype("<i4", order="C", copy=False), crc) & 0xFFFF
+    crc = 0
+    for values in decoded:
+        crc = zlib.crc32(values.astype("<i4", order="C", copy=False), crc)
+    return crc & 0xFFFF
 
 
 def overhead(width: int, height: int) -> int:
-    """Bytes of a file that are neither z nor y; the coder's last byte, partly used, not counted."""
+    """Bytes of a file that are no symbols; the coder's last byte, partly used, not counted."""
     return 2 + _size_bytes(width, height) + 1 + FINGERPRINT_BYTES + _CHECK_BYTES
 
 
@@ -121,14 +144,15 @@ def serialise(container: Container) -> bytes:
         raise ValueError(f"a fingerprint has {FINGERPRINT_BYTES} bytes")
     size_bytes = _size_bytes(width, height)
     bits = _SMALL_BITS if size_bytes == 4 else _LARGE_BITS
-    flags = _Z_PRIOR * container.z_prior | _ZEROS_SKIPPED * container.zeros_skipped
-    flags |= _LARGE * (bits == _LARGE_BITS)
+    if not (0 <= container.level <= RATE_LEVELS and 0 <= container.options <= _OPTIONS):
+        raise ValueError("the rate's level or the options are out of range")
+    flags = container.options | _LARGE * (bits == _LARGE_BITS)
     size = ((flags << bits | height - 1) << bits) | width - 1
     body = b"".join(
         (
-            (MAGIC << 4 | VERSION).to_bytes(2),
+            (MAGIC << 4 | container.version).to_bytes(2),
             size.to_bytes(size_bytes),
-            bytes([round(nearest_rate(container.rate) * RATE_UNIT)]),
+            bytes([container.level]),
             container.fingerprint,
             container.payload,
             container.symbols_check.to_bytes(2),
@@ -175,18 +199,17 @@ def parse(data: bytes, max_pixels: int | None = DEFAULT_MAX_PIXELS) -> Container
             "the limit (--max-pixels, max_pixels) if it is to be trusted."
         )
     rest = data[2 + size_bytes :]
-    rate = rest[0] / RATE_UNIT
-    if rate > MAX_RATE:
+    if rest[0] > RATE_LEVELS:
         raise BitstreamError("This .glc file is damaged: its rate is out of range.")
     return Container(
         width=width,
         height=height,
-        rate=rate,
+        level=rest[0],
         fingerprint=rest[1 : 1 + FINGERPRINT_BYTES],
         payload=rest[1 + FINGERPRINT_BYTES : -_CHECK_BYTES],
-        z_prior=bool(flags & _Z_PRIOR),
-        zeros_skipped=bool(flags & _ZEROS_SKIPPED),
+        options=flags & _OPTIONS,
         symbols_check=int.from_bytes(rest[-_CHECK_BYTES:-2]),
+        version=version,
     )
 
 

@@ -1,10 +1,9 @@
 """Codec: pictures to .glc files and back, the only place where model, entropy and bitstream meet.
 
-    image -E-> l -g_a-> y -h_a-> z -> indices k         float, on any device
-    k, y  -> residuals y_q and their tables             exact integers (entropy.exact)
-    k, y_q -> bytes                                     entropy.symbol_coder, bitstream
-    bytes -> k, y_q, y_hat                              exact integers again
-    y_hat -g_s-> l_hat -G-> image                       float
+    image -E-> l -g_a-> y -h_a-> z              float, on any device
+    z, y -> groups of symbols -> bytes          exact integers (entropy.exact_model), bitstream
+    bytes -> groups of symbols -> y_hat         exact integers again
+    y_hat -g_s-> l_hat -G-> image               float
 
 Only the integers decide what the bytes mean, so a file decodes on every machine.
 """
@@ -12,10 +11,11 @@ Only the integers decide what the bytes mean, so a file decodes on every machine
 from __future__ import annotations
 
 import functools
+import importlib
 import numbers
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -26,18 +26,14 @@ from PIL import Image
 
 from glc_jax import bitstream, images, memory, weights
 from glc_jax.autoencoder import Autoencoder
-from glc_jax.entropy.distributions import gaussian_bits
-from glc_jax.entropy.exact import EntropyNetworks
+from glc_jax.entropy import families
+from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import x64
-from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
-from glc_jax.errors import BitstreamError, InputError, WeightsError
-from glc_jax.models import glc
+from glc_jax.errors import BitstreamError, ConfigError, InputError, WeightsError
+from glc_jax.models import choices, glc
 
 if TYPE_CHECKING:
     Picture = np.ndarray | Image.Image | str | os.PathLike[str]
-
-TRAINING_PARTS = ("code_predictor", "pixel_code_predictor")
-"""Parts of a model that no file needs; a weights file may hold them."""
 
 
 class Estimate(NamedTuple):
@@ -45,7 +41,7 @@ class Estimate(NamedTuple):
 
     Attributes:
       bits_y: the published estimate of what y costs, in bits.
-      bits_z: log2 of the hyper codebook's size an index, in bits.
+      bits_z: of all that comes before y; of a codebook log2 of its size an index, in bits.
       z_indices: int32 [h / 4, w / 4].
       y_q: int32 [h, w, C].
       reconstruction: uint8 [height, width, 3].
@@ -59,16 +55,19 @@ class Estimate(NamedTuple):
 
 
 def load(
-    name_or_path: str | os.PathLike[str] | None = None, max_memory: int | str | None = None
+    name_or_path: str | os.PathLike[str] | None = None,
+    max_memory: int | str | None = None,
+    plugins: Sequence[str] = (),
 ) -> Codec:
     """The codec of a packaged model's name or of a weights file; None means the default.
 
-    `max_memory` is that of `Codec`.
+    `max_memory` and `plugins` are those of `Codec`.
 
     Raises:
       WeightsError: there is no such file, or it is damaged, foreign or newer.
+      InputError: a plugin cannot be imported.
     """
-    return Codec(weights.load(weights.resolve(name_or_path)), max_memory)
+    return Codec(weights.load(weights.resolve(name_or_path)), max_memory, plugins)
 
 
 class Codec:
@@ -81,21 +80,33 @@ class Codec:
     TooLargeError before anything of it is allocated. None, the default, stands for what the
     machine, its containers or the accelerator have free at that time.
 
+    Weights may name parts of an entropy model that are not of this package. Their code is only
+    used where its module is among `plugins`, which are imported; a weights file imports nothing.
+
     Attributes:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
       params: float32 parameters, as the model's `apply` takes them under "params".
+      plugins: names of modules.
     """
 
-    def __init__(self, loaded: weights.Weights, max_memory: int | str | None = None) -> None:
+    def __init__(
+        self,
+        loaded: weights.Weights,
+        max_memory: int | str | None = None,
+        plugins: Sequence[str] = (),
+    ) -> None:
         self._weights = loaded
+        self.plugins = tuple(plugins)
+        for plugin in self.plugins:
+            _import(plugin)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
         self.config = loaded.config
-        self._model = _build(loaded)
+        self._model = _build(loaded, self.plugins)
         parts = loaded.tree.get("params", {})
         self.params = jax.device_put(
             jax.tree.map(
                 lambda leaf: leaf.astype(np.float32, copy=False),
-                {name: part for name, part in parts.items() if name not in TRAINING_PARTS},
+                {name: part for name, part in parts.items() if name not in weights.TRAINING_PARTS},
             )
         )
         self._multiple = glc.size_multiple(self.config["model"])
@@ -124,13 +135,14 @@ class Codec:
         name = self.config["name"]
         return f"<glc_jax.Codec {name!r}, {count:,} parameters, weights {self.fingerprint.hex()}>"
 
-    def compress(self, image: Picture, rate: float = 1.5) -> bytes:
+    def compress(self, image: Picture, rate: float | None = None) -> bytes:
         """A picture as the bytes of a .glc file.
 
         Args:
           image: uint8 [height, width, 3], a Pillow image of any mode (see `images.to_rgb`), or the
             path of a file that Pillow reads.
-          rate: 0 (fewest bytes) to `highest_rate`; used to a precision of 1/84.
+          rate: 0 (fewest bytes) to `highest_rate`, used to a precision of 1/252 of it; None: the
+            middle, 1.5 of a model with four rate points.
 
         Raises:
           InputError: not such a picture, or a rate out of range.
@@ -138,7 +150,8 @@ class Codec:
           WeightsError: the weights have no integer entropy networks.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
-        return self._code_latent(self._latent(pixels), pixels.shape, rate)
+        level = bitstream.nearest_level(rate, self.highest_rate)
+        return self._code_latent(self._latent(pixels), pixels.shape, level)
 
     def compress_to_size(self, image: Picture, target_bytes: int) -> tuple[bytes, float]:
         """The file of the highest rate that is at most `target_bytes` long, and its rate.
@@ -152,9 +165,9 @@ class Codec:
 
         @functools.cache
         def at(step: int) -> bytes:
-            return self._code_latent(latent, pixels.shape, step / bitstream.RATE_UNIT)
+            return self._code_latent(latent, pixels.shape, step)
 
-        low, high = 0, round(self.highest_rate * bitstream.RATE_UNIT)
+        low, high = 0, bitstream.RATE_LEVELS
         if len(at(high)) <= target_bytes:
             return at(high), self.highest_rate
         # Invariant: at(high) is too long; at(low) fits unless low is 0.
@@ -164,7 +177,7 @@ class Codec:
                 low = middle
             else:
                 high = middle
-        return at(low), low / bitstream.RATE_UNIT
+        return at(low), bitstream.rate_of(low, self.highest_rate)
 
     def decompress(
         self,
@@ -190,13 +203,14 @@ class Codec:
             return self._preview(container)
         left = self.require_memory(height, width, "decompress")
         y_hat = self._decode_latent(container)
-        return self._reconstruct(y_hat, container.rate, height, width, left)
+        return self._reconstruct(y_hat, container.rate(self.highest_rate), height, width, left)
 
     def _preview(self, container: bitstream.Container) -> np.ndarray:
         """A picture of half the height and width, enlarged."""
         height, width = ((side + 1) // 2 for side in (container.height, container.width))
         left = self.require_memory(height, width, "decompress")
-        y_hat, rate = self._decode_latent(container), np.float32([container.rate])
+        y_hat = self._decode_latent(container)
+        rate = np.float32([container.rate(self.highest_rate)])
         latent = _halve(_synthesise(self._model, self.params, y_hat, rate))
         small = Image.fromarray(self._autoencoder.generate(latent, height, width, left))
         large = small.resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
@@ -209,18 +223,18 @@ class Codec:
 
         Arguments and errors as those of `decompress`.
         """
-        self._decode_symbols(self._container(data, max_pixels))
+        self.decode_symbols(self._container(data, max_pixels))
 
     def integers(
         self, data: bytes | str | os.PathLike[str], max_pixels: int | None = images.MAX_PIXELS
     ) -> list[np.ndarray]:
         """The integers that a file's symbols stand for, by which decoders are compared.
 
-        The indices of z [h, w] and y_hat in fixed point [h', w', C]. Arguments and errors as those
-        of `decompress`.
+        Of each latent: the indices of z [h, w] and y_hat in fixed point [h', w', C]. Arguments and
+        errors as those of `decompress`.
         """
-        z_indices, decoded = self._decode_symbols(self._container(data, max_pixels))
-        return [z_indices[0], decoded.y_hat_fixed[0]]
+        coded = self.decode_symbols(self._container(data, max_pixels))
+        return [values[0] for values in coded.values.values()]
 
     def _container(
         self, data: bytes | str | os.PathLike[str], max_pixels: int | None
@@ -233,14 +247,10 @@ class Codec:
                 f"these are {self.fingerprint.hex()} ({self.config['name']}). "
                 "Decode it with the weights that wrote it (--weights)."
             )
-        if container.rate > self.highest_rate:
-            raise BitstreamError(
-                f"The file states rate {container.rate:g}, above these weights' highest, "
-                f"{self.highest_rate:g}; it is damaged."
-            )
+        container.rate(self.highest_rate)
         return container
 
-    def estimate(self, image: Picture, rate: float = 1.5) -> Estimate:
+    def estimate(self, image: Picture, rate: float | None = None) -> Estimate:
         """The float model's own numbers for a picture: what papers report, without a file.
 
         Arguments and errors as those of `compress`; the rate is used as it is.
@@ -250,15 +260,16 @@ class Codec:
         rates = np.float32([rate])
         with x64():
             precise = rates.astype(_estimate_dtype())
-            coded, z_indices = _code_float(self._model, self.params, self._pad(pixels), precise)
-        bits = np.asarray(gaussian_bits(coded.y_q, coded.scales), np.float64)
+            found = _code_float(self._model, self.params, self._pad(pixels), precise)
+        bits, symbols, y_hat = jax.tree.map(np.asarray, found)
+        first = self._model.entropy_model().latents[0].name
         height, width = pixels.shape[:2]
         return Estimate(
-            bits_y=float(bits.sum()),
-            bits_z=float(z_indices.size * np.log2(self.config["model"]["hyper_codebook_size"])),
-            z_indices=np.asarray(z_indices)[0],
-            y_q=np.asarray(coded.y_q, np.int32)[0],
-            reconstruction=self._reconstruct(coded.y_hat, rate, height, width, left),
+            bits_y=float(bits["y"]),
+            bits_z=float(sum(bits.values()) - bits["y"]),
+            z_indices=symbols[first][0].astype(np.int32),
+            y_q=symbols["y"][0].astype(np.int32),
+            reconstruction=self._reconstruct(y_hat, rate, height, width, left),
         )
 
     def require_memory(self, height: int, width: int, operation: memory.Operation) -> int | None:
@@ -272,22 +283,35 @@ class Codec:
         needed = self._autoencoder.needed_bytes(height, width, operation)
         return memory.require(needed, self._max_memory, height, width, f"to {operation}", left)
 
-    def _checked_rate(self, rate: float) -> float:
+    def nearest_rate(self, rate: float | None) -> float:
+        """The rate that a file states where this one is asked for; None: the middle.
+
+        Raises InputError where it is out of range.
+        """
+        level = bitstream.nearest_level(self._checked_rate(rate), self.highest_rate)
+        return bitstream.rate_of(level, self.highest_rate)
+
+    def _checked_rate(self, rate: float | None) -> float:
+        if rate is None:
+            return self.highest_rate / 2
         if isinstance(rate, bool) or not isinstance(rate, numbers.Real):
             raise InputError(f"rate must be a number, not {rate!r}.")
         if not 0 <= rate <= self.highest_rate:
             raise InputError(f"rate {rate} is not within 0 .. {self.highest_rate:g}.")
         return float(rate)
 
-    def analyse(self, image: Picture, rate: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
-        """What is entropy coded, before y is rounded: (y, z's indices).
+    def analyse(self, image: Picture, rate: float | None = None) -> dict[str, np.ndarray]:
+        """What is entropy coded, before it is rounded, by latent of the entropy model.
 
-        y: float32 [1, h, w, C]; indices: int32 [1, h, w], at the latent's resolution of the padded
-        picture. Arguments and errors as those of `compress`; the rate is used as it is.
+        "y": float32 [1, h, w, C]; "z": int32 indices [1, h / 4, w / 4], of the padded picture.
+        Arguments and errors as those of `compress`; the rate is used as it is.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
-        y, z = _analyse(self._model, self.params, self._latent(pixels), np.float32([rate]))
-        return np.asarray(y), np.asarray(z)
+        return self._analyse(self._latent(pixels), rate)
+
+    def _analyse(self, latent: jax.Array, rate: float) -> dict[str, np.ndarray]:
+        found = _analyse(self._model, self.params, latent, np.float32([rate]))
+        return jax.tree.map(np.asarray, found)
 
     def _latent(self, pixels: np.ndarray) -> jax.Array:
         """l [1, h, w, C] of the padded picture."""
@@ -317,55 +341,56 @@ class Codec:
         return Autoencoder(self.config["model"], self._model, self.params)
 
     @functools.cached_property
-    def entropy_networks(self) -> EntropyNetworks:
-        """The integer networks that give every residual its table.
+    def entropy_model(self) -> ExactModel:
+        """The exact entropy model, which makes payloads of latents.
 
         Raises WeightsError where the weights have none.
         """
-        if "exact" not in self._weights.tree:
+        tree = self._weights.entropy
+        if tree is None:
             raise WeightsError(
-                f"The weights {self.config['name']!r} have no integer entropy networks, so they "
-                "can estimate but not write files; export or convert them anew."
+                f"The weights {self.config['name']!r} have no exact entropy model, so they can "
+                "estimate but not write files; export or convert them anew."
             )
-        return EntropyNetworks(self._weights.tree["exact"])
+        return ExactModel(tree, make_family=families.from_file(self.plugins))
 
-    @functools.cached_property
-    def symbol_coder(self) -> SymbolCoder:
-        """The range coder with these weights' tables and prior of z."""
-        prior = self._weights.tree.get("z_prior", {}).get("frequencies")
-        size = self.config["model"]["hyper_codebook_size"]
-        return SymbolCoder(self.entropy_networks.tables, z_size=size, z_prior=prior)
-
-    def _code_latent(self, latent: jax.Array, shape: tuple[int, ...], rate: float) -> bytes:
+    def _code_latent(self, latent: jax.Array, shape: tuple[int, ...], level: int) -> bytes:
         """The file of a picture [height, width, 3] whose latent is given."""
-        rate = bitstream.nearest_rate(rate)
-        y, z = _analyse(self._model, self.params, latent, np.float32([rate]))
-        z_indices = np.asarray(z)
-        coded = self.entropy_networks.encode(z_indices, np.asarray(y))
-        steps = [(y_q[0], table_index[0]) for y_q, table_index in coded.steps]
-        symbols = self.symbol_coder.encode(z_indices[0], steps)
-        check = bitstream.symbols_check(z_indices[0], coded.y_hat_fixed[0])
+        rate = bitstream.rate_of(level, self.highest_rate)
+        coded = self.entropy_model.encode(self._analyse(latent, rate))
+        payload, options = self.entropy_model.write(coded)
         height, width = shape[:2]
         return bitstream.serialise(
-            bitstream.Container(width, height, rate, self.fingerprint, *symbols, check)
+            bitstream.Container(
+                width, height, level, self.fingerprint, payload, options, _check(coded)
+            )
         )
+
+    def decode_symbols(self, container: bitstream.Container) -> Coded:
+        """The symbols of a parsed file, and what they stand for.
+
+        Raises BitstreamError where the file is damaged.
+        """
+        h, w = (-(-side // self._multiple) for side in (container.height, container.width))
+        coded = self.entropy_model.decode(container.payload, container.options, h, w)
+        if _check(coded) != container.symbols_check:
+            raise BitstreamError("The file is damaged: its check does not match its symbols.")
+        return coded
 
     def _decode_latent(self, container: bitstream.Container) -> np.ndarray:
         """y_hat float32 [1, h, w, C] of a parsed file."""
-        return self._decode_symbols(container)[1].y_hat
+        return self.entropy_model.latent(self.decode_symbols(container), "y")
 
-    def _decode_symbols(self, container: bitstream.Container) -> tuple[np.ndarray, Any]:
-        """The indices of z [1, h, w] of a parsed file, and what they and y decode to."""
-        symbols = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
-        decoder = self.symbol_coder.decoder(symbols)
-        h, w = (-(-side // self._multiple) for side in (container.height, container.width))
-        z_indices = decoder.z(h * w).reshape(1, h, w)
-        decoded = self.entropy_networks.decode(
-            z_indices, lambda step, table_index: decoder.step(table_index[0])[None]
-        )
-        if bitstream.symbols_check(z_indices[0], decoded.y_hat_fixed[0]) != container.symbols_check:
-            raise BitstreamError("The file is damaged: its check does not match its symbols.")
-        return z_indices, decoded
+
+def _import(plugin: str) -> None:
+    try:
+        importlib.import_module(plugin)
+    except ImportError as error:
+        raise InputError(f"The plugin {plugin!r} cannot be imported: {error}.") from error
+
+
+def _check(coded: Coded) -> int:
+    return bitstream.symbols_check(*(values[0] for values in coded.values.values()))
 
 
 def _device_free_bytes() -> int | None:
@@ -376,11 +401,12 @@ def _device_free_bytes() -> int | None:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
 
 
-def _build(loaded: weights.Weights) -> glc.GLC:
+def _build(loaded: weights.Weights, plugins: Sequence[str]) -> glc.GLC:
     """The model of a weights file; whether its parameters fit shows when a program is traced."""
+    model = {**loaded.config["model"], **dict.fromkeys(weights.TRAINING_PARTS)}
     try:
-        return glc.build({**loaded.config["model"], **dict.fromkeys(TRAINING_PARTS)})
-    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError) as error:
+        return glc.build(model, find=choices.of_file(plugins))
+    except (KeyError, TypeError, ValueError, IndexError, ArithmeticError, ConfigError) as error:
         name = loaded.config["name"]
         raise WeightsError(f"The config of the weights {name!r} makes no model: {error}") from error
 
@@ -439,10 +465,8 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
 @_program
 def _analyse(
     model: glc.GLC, params: Mapping, latent: jax.Array, rate: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    y = model.apply({"params": params}, latent, rate, method="analysis")
-    z = model.apply({"params": params}, y, method="hyper_analysis")
-    return y, model.apply({"params": params}, z, method="quantize_z").indices
+) -> dict[str, jax.Array]:
+    return model.apply({"params": params}, latent, rate, method="to_code")
 
 
 def _estimate_dtype() -> type:
@@ -457,16 +481,15 @@ def _estimate_dtype() -> type:
 @_program
 def _code_float(
     model: glc.GLC, params: Mapping, pixels: jax.Array, rate: jax.Array
-) -> tuple[Any, jax.Array]:
-    """From pixels to the coded y (in float32) and z's indices, computed in the type of `rate`."""
+) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
+    """Bits and symbols by latent, and y_hat (float32), computed in the type of `rate`."""
     variables = {"params": jax.tree.map(lambda leaf: leaf.astype(rate.dtype), params)}
-    apply = functools.partial(model.apply, variables)
-    latent = apply((pixels.astype(rate.dtype) / 255 - 0.5) * 2, method="encode")
-    y = apply(latent, rate, method="analysis")
-    z_indices = apply(apply(y, method="hyper_analysis"), method="quantize_z").indices
-    prior = apply(apply(z_indices, method="embed_z"), method="prior_params")
-    coded = apply(y, prior, method="code_y")
-    return jax.tree.map(lambda array: array.astype(jnp.float32), coded), z_indices
+    x = (pixels.astype(rate.dtype) / 255 - 0.5) * 2
+    latent = model.apply(variables, x, method="encode")
+    code = model.apply(variables, latent, rate, method="code", estimate=True)
+    bits = {name: code.bits(name)[0] for name in code.coded}
+    symbols = {name: one.symbols for name, one in code.coded.items()}
+    return bits, symbols, code.coded["y"].values.astype(jnp.float32)
 
 
 @_program

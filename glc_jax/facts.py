@@ -1,7 +1,4 @@
-"""What a .glc file or a weights file holds, as facts for a program and as text for a person.
-
-Knows no JAX, so that `glc info` and `glc models` answer at once.
-"""
+"""What a .glc file or a weights file holds, as facts for a program and as text for a person."""
 
 from __future__ import annotations
 
@@ -11,15 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from glc_jax import bitstream, weights
-from glc_jax.entropy import tables
-from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.errors import WeightsError
 
 Facts = dict[str, Any]
 
 
 def of_file(data: bytes, known: weights.Description | None = None) -> Facts:
-    """The facts of a .glc file; nothing in it is decoded but the indices of z.
+    """The facts of a .glc file; its symbols are decoded where the weights are at hand.
 
     Args:
       data: the whole file.
@@ -27,8 +22,9 @@ def of_file(data: bytes, known: weights.Description | None = None) -> Facts:
 
     Returns:
       "width", "height" in pixels; "bytes", "bpp" of the file; "rate"; "sections": the bytes of each
-      part of the file; "payload": the bytes, with fractions, of its "z" and "y", or None where the
-      weights are not at hand; "weights": their "fingerprint", "name" and "provenance".
+      part of the file; "payload": the bytes, with fractions, of each group of symbols by its name,
+      or None where the weights are not at hand; "weights": their "fingerprint", "name" and
+      "provenance".
 
     Raises:
       BitstreamError: foreign, newer or damaged.
@@ -39,16 +35,16 @@ def of_file(data: bytes, known: weights.Description | None = None) -> Facts:
     if model is None or model.fingerprint != container.fingerprint:
         path = weights.find(container.fingerprint)
         model = None if path is None else weights.describe(path)
-    payload = None
+    payload, highest = None, 3.0
     if model is not None:
-        z = _z_bits(container, model) / 8
-        payload = {"z": z, "y": len(container.payload) - z}
+        payload = _group_bytes(container, model)
+        highest = model.highest_rate
     return {
         "width": container.width,
         "height": container.height,
         "bytes": len(data),
         "bpp": 8 * len(data) / (container.width * container.height),
-        "rate": container.rate,
+        "rate": container.rate(highest),
         "sections": bitstream.sections(container),
         "payload": payload,
         "weights": {
@@ -120,23 +116,25 @@ def weights_text(facts: Facts) -> str:
     )
 
 
-def z_stride(model: Mapping[str, Any]) -> int:
-    """How many pixels an index of z spans: `models.glc.size_multiple`, without importing JAX."""
-    return 4 * 2 ** (len(model["vqvae"]["multipliers"]) - 1)
-
-
-def _z_bits(container: bitstream.Container, model: weights.Description) -> float:
-    """What the indices of z cost in a file; the rest of its payload is y."""
+def _group_bytes(container: bitstream.Container, model: weights.Description) -> dict[str, float]:
+    """What each group of symbols takes of the payload."""
+    loaded = weights.load(model.path)
     try:
-        stride = z_stride(model.config["model"])
-        size = int(model.config["model"]["hyper_codebook_size"])
-    except (KeyError, TypeError, ValueError) as error:
+        stride = 4 * 2 ** (len(model.config["model"]["vqvae"]["multipliers"]) - 1)
+    except (KeyError, TypeError) as error:
         raise WeightsError(f"{model.path}: the config makes no model ({error!r}).") from error
-    coder = SymbolCoder(tables.gaussian(), size, weights.tensor(model.path, "z_prior/frequencies"))
-    coded = CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
-    count = math.ceil(container.height / stride) * math.ceil(container.width / stride)
-    bits, _ = coder.z_bits(coder.decoder(coded).z(count))
-    return bits
+    tree = loaded.entropy
+    if tree is None:
+        return {}
+    # Imported here, since files of unknown weights and `glc models` need no JAX; and on the host,
+    # where nothing is compiled for a single look.
+    from glc_jax.entropy.exact_model import ExactModel
+    from glc_jax.entropy.integer import HostFloat64
+
+    exact = ExactModel(tree, HostFloat64())
+    height, width = math.ceil(container.height / stride), math.ceil(container.width / stride)
+    coded = exact.decode(container.payload, container.options, height, width)
+    return {name: bits / 8 for name, bits in exact.bits(coded).items()}
 
 
 def _provenance_text(provenance: Mapping[str, Any] | None) -> list[str]:

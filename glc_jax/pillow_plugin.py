@@ -33,15 +33,16 @@ class GLCImageFile(ImageFile.ImageFile):
     format_description = "Generative latent coding"
 
     def _open(self) -> None:
-        from glc_jax import bitstream
+        from glc_jax import bitstream, weights
 
         try:
             header = bitstream.parse(self.fp.read(), max_pixels=None)
+            rate = header.rate(weights.highest_rate(header.fingerprint))
         except GLCError as error:
             raise GLCImageError(str(error)) from error
         self._size = (header.width, header.height)
         self._mode = "RGB"
-        self.info = {"rate": header.rate, "weights": header.fingerprint.hex()}
+        self.info = {"rate": rate, "weights": header.fingerprint.hex()}
         self.tile = [ImageFile._Tile("glc", (0, 0, *self._size), 0, None)]
 
 
@@ -69,7 +70,7 @@ class GLCDecoder(ImageFile.PyDecoder):
 def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     """Pillow's save handler; the options of `Image.save` that it knows are:
 
-    rate: 0 (fewest bytes) to 3, a float; 1.5 if not given.
+    rate: 0 (fewest bytes) to 3, a float; the middle, 1.5, if not given.
     target_bytes: instead of rate, the size of the file to aim at; a warning tells where it is out
       of reach.
     weights: a packaged model's name or a weights file; else GLC_WEIGHTS, else the default model.
@@ -91,7 +92,7 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
             if note:
                 warnings.warn(note, stacklevel=3)
         else:
-            data = codec.compress(pixels, rate=options.get("rate", 1.5))
+            data = codec.compress(pixels, rate=options.get("rate"))
     except GLCError as error:
         raise GLCImageError(str(error)) from error
     file.write(data)

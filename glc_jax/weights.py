@@ -1,8 +1,10 @@
 """Weights files: safetensors with the model's config, its origin and a digest in the metadata.
 
-Tensor names are paths into the tree, joined by "/": "params/..." is what Flax sees, "exact/..."
-the integer entropy networks, "z_prior/..." the prior over z's indices. This module knows no JAX, so
-that the header of a file can be read quickly.
+Tensor names are paths into the tree, joined by "/": "params/..." is what Flax sees, "entropy/..."
+the exact entropy model. This module knows no JAX, so that the header of a file can be read quickly.
+
+Version 1 had the integers of GLC's own entropy networks under "exact/..." and "z_prior/...", and
+a fingerprint over everything in the file; such files are still read.
 """
 
 import dataclasses
@@ -23,10 +25,13 @@ from glc_jax import bitstream, hub
 from glc_jax.errors import BitstreamError, OutputError, WeightsError
 
 FORMAT = "glc_jax"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 PACKAGE = "glc_jax.pretrained"
 SUFFIX = ".safetensors"
 DEFAULT = "tiny"
+TRAINING_PARTS = ("code_predictor", "pixel_code_predictor")
+"""Parts of a model that no file needs; a weights file may hold them."""
+
 VARIABLE = "GLC_WEIGHTS"  # of the environment: what stands in for DEFAULT
 
 Tree = dict[str, Any]
@@ -41,8 +46,9 @@ class Description:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
       provenance: where the weights come from, free-form strings and numbers.
       digest: SHA-256 over config and tensors, hex.
+      fingerprint: the bytes by which a .glc file names these weights.
       parameters: number of values under "params/".
-      dtype: safetensors' name of the type that most values have, such as "BF16".
+      dtype: safetensors' name of the type that most parameters have, such as "BF16".
       file_bytes: size of the file.
     """
 
@@ -50,6 +56,7 @@ class Description:
     config: dict[str, Any]
     provenance: dict[str, Any]
     digest: str
+    fingerprint: bytes
     parameters: int
     dtype: str
     file_bytes: int
@@ -60,9 +67,9 @@ class Description:
         return self.config["name"]
 
     @property
-    def fingerprint(self) -> bytes:
-        """The bytes by which a .glc file names these weights."""
-        return fingerprint(self.digest)
+    def highest_rate(self) -> float:
+        """The largest rate, that of the last trained point; GLC's own, 3, where none is named."""
+        return float(self.config["model"].get("rate_points", 4) - 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,16 +80,16 @@ class Weights:
     config: dict[str, Any]
     provenance: dict[str, Any]
     digest: str
+    fingerprint: bytes
 
     @property
-    def fingerprint(self) -> bytes:
-        """The bytes by which a .glc file names these weights."""
-        return fingerprint(self.digest)
+    def entropy(self) -> Tree | None:
+        """The exact entropy model, also of a file of version 1; None where there is none."""
+        if "exact" in self.tree:
+            from glc_jax.entropy import version_1
 
-
-def fingerprint(digest: str) -> bytes:
-    """The first bytes of a digest (hex)."""
-    return bytes.fromhex(digest)[: bitstream.FINGERPRINT_BYTES]
+            return version_1.upgrade(self.tree["exact"], self.tree.get("z_prior"))
+        return self.tree.get("entropy")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -109,7 +116,26 @@ def unflatten(leaves: Mapping[str, Any]) -> Tree:
 
 def digest_of(config: Mapping[str, Any], leaves: Mapping[str, Any]) -> str:
     """SHA-256, hex, over the model section of the config and every tensor in order of its name."""
-    sha = hashlib.sha256(json.dumps(config["model"], sort_keys=True).encode())
+    return _digest(config["model"], leaves)
+
+
+def fingerprint_of(config: Mapping[str, Any], leaves: Mapping[str, Any]) -> bytes:
+    """The first bytes of a digest over what decides a file's bytes and its picture.
+
+    So training parts do not count: the code predictors, and the codebook of stage I.
+    """
+    model = {name: value for name, value in config["model"].items() if name not in TRAINING_PARTS}
+    unused = tuple(f"params/{part}/" for part in (*TRAINING_PARTS, "vqvae/quantizer"))
+    used = {path: leaf for path, leaf in leaves.items() if not path.startswith(unused)}
+    return _first(_digest(model, used))
+
+
+def _first(digest: str) -> bytes:
+    return bytes.fromhex(digest)[: bitstream.FINGERPRINT_BYTES]
+
+
+def _digest(model: Mapping[str, Any], leaves: Mapping[str, Any]) -> str:
+    sha = hashlib.sha256(json.dumps(model, sort_keys=True).encode())
     for path in sorted(leaves):
         leaf = leaves[path]
         sha.update(f"{path} {leaf.dtype} {tuple(leaf.shape)}".encode())
@@ -189,8 +215,8 @@ def save(
 
     Args:
       path: the file to write.
-      tree: nested dict of arrays with the top-level keys "params" and, where they exist, "exact"
-        and "z_prior". A leaf may also be an object with `shape`, `dtype` and `__array__`, whose
+      tree: nested dict of arrays with the top-level keys "params" and, for real files, "entropy".
+        A leaf may also be an object with `shape`, `dtype` and `__array__`, whose
         values are asked for only when they are written.
       config: {"name": str, "model": mapping}, JSON-serialisable.
       provenance: where the weights come from, JSON-serialisable.
@@ -207,6 +233,7 @@ def save(
         "config": json.dumps(config, sort_keys=True),
         "provenance": json.dumps(provenance or {}, sort_keys=True),
         "sha256": digest_of(config, leaves),
+        "fingerprint": fingerprint_of(config, leaves).hex(),
     }
     write_safetensors(path, leaves, metadata)
     return describe(path)
@@ -226,8 +253,9 @@ def describe(path: str | os.PathLike) -> Description:
         for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
             part = file.get_slice(name)
             size = int(np.prod(part.get_shape(), dtype=np.int64))
-            dtypes[part.get_dtype()] = dtypes.get(part.get_dtype(), 0) + size
-            parameters += size if name.startswith("params/") else 0
+            if name.startswith("params/"):
+                dtypes[part.get_dtype()] = dtypes.get(part.get_dtype(), 0) + size
+                parameters += size
     return Description(
         path=path,
         **header,
@@ -246,8 +274,12 @@ def load(path: str | os.PathLike) -> Weights:
     path = pathlib.Path(path)
     with _open(path) as file:
         header = _checked_header(path, file.metadata() or {})
+        version = int(file.metadata()["format_version"])
         leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if digest_of(header["config"], leaves) != header["digest"]:
+    sound = digest_of(header["config"], leaves) == header["digest"]
+    if sound and version > 1:
+        sound = fingerprint_of(header["config"], leaves) == header["fingerprint"]
+    if not sound:
         raise WeightsError(f"{path}: the tensors do not match the digest; the file is damaged.")
     try:
         tree = unflatten(leaves)
@@ -304,6 +336,12 @@ def _packaged_fingerprints() -> dict[bytes, pathlib.Path]:
 def find(wanted: bytes) -> pathlib.Path | None:
     """The packaged weights file with this fingerprint, or None."""
     return _packaged_fingerprints().get(wanted)
+
+
+def highest_rate(wanted: bytes) -> float:
+    """The highest rate of the weights with this fingerprint; GLC's own, 3, if not at hand."""
+    path = at_hand(wanted)
+    return 3.0 if path is None else describe(path).highest_rate
 
 
 def at_hand(wanted: bytes) -> pathlib.Path | None:
@@ -367,17 +405,24 @@ def _checked_header(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str
         config = json.loads(metadata["config"])
         provenance = json.loads(metadata["provenance"])
         digest = metadata["sha256"]
+        mark = metadata["fingerprint"] if int(version) > 1 else digest
         valid = (
             isinstance(config["name"], str)
             and isinstance(config["model"], dict)
             and isinstance(provenance, dict)
             and len(bytes.fromhex(digest)) == hashlib.sha256().digest_size
+            and len(_first(mark)) == bitstream.FINGERPRINT_BYTES
         )
     except (KeyError, ValueError, TypeError):
         valid = False
     if not valid:
         raise WeightsError(f"{path}: the description of the weights is damaged.")
-    return {"config": config, "provenance": provenance, "digest": digest}
+    return {
+        "config": config,
+        "provenance": provenance,
+        "digest": digest,
+        "fingerprint": _first(mark),
+    }
 
 
 def _umask() -> int:

@@ -3,26 +3,27 @@
 It shares no code with glc_jax and is as slow as it is plain. Tests hold the library against it.
 """
 
+import json
 import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
+from tests import independent_programs
+from tests.independent_families import Mixture, Tables, read, softmax, uniform
+from tests.independent_version_1 import Networks, model
 from tests.integer_coder import IntegerReader
-
-MEMBERS = [[0, 1, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1], [1, 0, 3, 2]]
-CLAMP = 32639
 
 Tensors = Mapping[str, np.ndarray]
 
 
 def decode(data: bytes, tensors: Tensors, stride: int, tables: Tensors) -> dict[str, np.ndarray]:
-    """z_indices [H, W], y_q and y_hat [4H, 4W, C] of a file.
+    """Of each latent "symbols/NAME" and "values/NAME", of its shape.
 
     tensors: the weights file's, by name. tables: the arrays of gaussian_tables.npz.
     """
     assert data[0] == 0xC7
-    assert data[1] == 0x41
+    assert data[1] in (0x41, 0x42)
     assert crc_16(data[:-2]) == int.from_bytes(data[-2:], "big")
     flags = data[2] >> 4
     assert flags < 8
@@ -31,38 +32,75 @@ def decode(data: bytes, tensors: Tensors, stride: int, tables: Tensors) -> dict[
     width, height = size % 2**bits + 1, (size >> bits) % 2**bits + 1
     assert data[2 + size_bytes] <= 252
     reader = IntegerReader(data[2 + size_bytes + 3 : -4])
+    sizes = {"b": 1, "h": -(-height // stride), "w": -(-width // stride)}
 
-    networks = Networks(tensors)
-    codebook = networks["hyperprior/quantizer/codebook"]
-    z_shape = (-(-height // stride), -(-width // stride))
-    prior = tensors["z_prior/frequencies"].tolist() if flags & 1 else uniform(len(codebook))
-    z_indices = np.array([reader.read(prior) for _ in range(np.prod(z_shape))]).reshape(z_shape)
-
-    params = networks.params(codebook[z_indices])
-    _, scales, means = np.split(params, 3, axis=-1)
-    reduced = networks.dense("context/reduction", params)
-    y_q, y_hat = np.zeros_like(means), np.zeros_like(means)
-    exponent = int(tensors["exact/unit_exponent"])
-    symbols = SymbolReader(reader, tables, skip_zeros=bool(flags & 2))
-    for step in range(4):
-        if step:
-            context = networks.end("context/y_hat", y_hat)
-            h = networks.block(
-                f"context/adaptor_{step}", np.concatenate([context, reduced], axis=-1)
-            )
-            for i in range(3):
-                h = networks.block(f"context/prior_{i}", h)
-            scales, means = np.split(h, 2, axis=-1)
-        places = list(elements(step, *means.shape))
-        residuals = symbols.read([int(scales[p]) for p in places], exponent)
-        for place, residual in zip(places, residuals, strict=True):
-            y_q[place] = residual
-            y_hat[place] = (residual << exponent) + means[place]
-
-    crc = zlib.crc32(z_indices.astype("<u4").tobytes())
-    crc = zlib.crc32(y_hat.astype("<i4").tobytes(), crc)
+    weights = (OldWeights if "exact/unit_exponent" in tensors else Weights)(tensors)
+    state, exponents, found, crc = {}, {}, {}, 0
+    latents = {latent["name"]: latent for latent in weights.model["latents"]}
+    for name, latent in latents.items():
+        shape = [1, *(independent_programs.size_of(d, sizes) for d in latent["shape"])]
+        state[name] = np.zeros(shape, np.int64)
+        found[f"symbols/{name}"] = np.zeros(shape, np.int64)
+    for number, group in enumerate(weights.model["groups"]):
+        name = group["latent"]
+        option = bool(flags >> list(latents).index(name) & 1)
+        if group["program"] is not None:
+            reads = [state[read] for read in group["reads"]]
+            outputs, scales = weights.run(group["program"], reads, sizes)
+            state.update(outputs)
+            exponents.update(scales)
+        places = list(elements(group["blocks"], state[name].shape))
+        own = weights.tables(number)
+        given = Parameters(state, exponents, state[name].ndim)
+        symbols = read_group(reader, group["family"], own or tables, own, given, places, option)
+        for place, symbol in zip(places, symbols, strict=True):
+            centre = int(state[group["centre"]][place]) if group["centre"] else 0
+            found[f"symbols/{name}"][place] = symbol
+            state[name][place] = (symbol << latents[name]["exponent"]) + centre
+    for name in latents:
+        crc = zlib.crc32(state[name].astype("<i4").tobytes(), crc)
+        found[f"values/{name}"] = state[name]
     assert crc % 2**16 == int.from_bytes(data[-4:-2], "big")
-    return {"z_indices": z_indices, "y_q": y_q, "y_hat": y_hat}
+    return {name: value[0] for name, value in found.items()}
+
+
+class Weights:
+    """The entropy model of a weights file."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors = tensors
+        self.model = json.loads(tensors["entropy/model"].tobytes())
+        assert self.model["version"] == 1
+
+    def run(self, number: int, reads: list[np.ndarray], sizes: Mapping[str, int]):
+        """(outputs, exponents) of a program."""
+        text = self.tensors[f"entropy/programs/{number}/program"].tobytes().decode()
+        pool = self.tensors[f"entropy/programs/{number}/arrays"]
+        arrays = [self.tensors[f"entropy/arrays/{k}"] for k in pool]
+        outputs = independent_programs.run(text, arrays, reads, sizes)
+        return outputs, independent_programs.exponents(text, arrays)
+
+    def tables(self, group: int) -> Tensors:
+        """The arrays that a group has, which may be none."""
+        prefix = f"entropy/tables/{group}/"
+        return {n.removeprefix(prefix): a for n, a in self.tensors.items() if n.startswith(prefix)}
+
+
+class OldWeights:
+    """The same of a weights file of version 1."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.tensors, self.networks = tensors, Networks(tensors)
+        codebook = self.networks["hyperprior/quantizer/codebook"]
+        self.model = model(*codebook.shape, self.networks.exponent)
+
+    def run(self, number: int, reads: list[np.ndarray], sizes: Mapping[str, int]):
+        outputs = self.networks.run(number, *reads)
+        return outputs, dict.fromkeys(outputs, self.networks.exponent)
+
+    def tables(self, group: int) -> Tensors:
+        prefix = "exact/tables/" if group else "z_prior/"
+        return {n.removeprefix(prefix): a for n, a in self.tensors.items() if n.startswith(prefix)}
 
 
 def crc_16(data: bytes) -> int:
@@ -75,127 +113,57 @@ def crc_16(data: bytes) -> int:
     return crc
 
 
-def uniform(n: int) -> list[int]:
-    """Frequencies of n equally likely symbols."""
-    return [(s + 1) * 2**24 // n - s * 2**24 // n for s in range(n)]
+class Parameters:
+    """What the state says of an element: integers with their exponents."""
+
+    def __init__(self, state: Tensors, exponents: Mapping, rank: int) -> None:
+        self.state, self.exponents, self.rank = state, exponents, rank
+
+    def __call__(self, name: str, place: tuple[int, ...], width: int = 1) -> list[tuple[int, int]]:
+        """The `width` values of an element, those of a channel side by side."""
+        values = self.state[name]
+        scale = np.broadcast_to(self.exponents[name], values.shape[-1:])
+        first = place[3] * width if self.rank == 4 else 0
+        at = [min(p, n - 1) for p, n in zip(place[:3], values.shape, strict=False)]
+        return [(int(values[(*at, first + i)]), int(scale[first + i])) for i in range(width)]
 
 
-def elements(step: int, height: int, width: int, channels: int):
-    """The places (row, column, channel) that a step codes, in order."""
-    for row in range(height // 2):
-        for column in range(width // 2):
-            for channel in range(channels):
-                member = MEMBERS[step][channel // (channels // 4)]
-                yield 2 * row + (member >> 1), 2 * column + (member & 1), channel
+SCALES = ("gaussian", "laplace", "logistic", "student_t", "generalised_gaussian")
 
 
-class SymbolReader:
-    """Reads the residuals of a step."""
-
-    MAGNITUDES = [2 ** (23 - m) for m in range(15)] + [2**9]
-
-    def __init__(self, reader: IntegerReader, tables: Tensors, skip_zeros: bool) -> None:
-        self.reader, self.skip_zeros = reader, skip_zeros
-        self.thresholds = tables["thresholds"].tolist()
-        self.radius = tables["radius"].tolist()
-        self.tables, rest = [], tables["frequencies"].tolist()
-        for radius in self.radius:
-            half, escape, rest = rest[: radius + 1], rest[radius + 1], rest[radius + 2 :]
-            self.tables.append([*half[:0:-1], *half, escape])
-
-    def read(self, scales: list[int], exponent: int) -> list[int]:
-        """The residuals of elements with these scales, in order."""
-        table_of = [
-            sum(t << exponent <= max(scale, 0) << 16 for t in self.thresholds) for scale in scales
-        ]
-        residuals = [0] * len(scales)
-        for table in range(len(self.tables)):
-            if table == 0 and self.skip_zeros:
-                continue
-            escaped = []
-            radius = self.radius[table]
-            for place in (p for p, t in enumerate(table_of) if t == table):
-                symbol = self.reader.read(self.tables[table])
-                residuals[place] = symbol - radius
-                if symbol == 2 * radius + 1:
-                    escaped.append(place)
-            magnitudes = [self.reader.read(self.MAGNITUDES) for _ in escaped]
-            for m in sorted(set(magnitudes)):
-                for place in (p for p, n in zip(escaped, magnitudes, strict=True) if n == m):
-                    symbol = self.reader.read(uniform(2 ** (m + 1)))
-                    size = radius + 2**m + symbol % 2**m
-                    residuals[place] = -size if symbol >> m else size
-        return residuals
+def read_group(reader, family, scale_tables, own, given, places, option) -> list[int]:
+    """A group's symbols, in the order of `places`."""
+    name, fields = family["name"], family["fields"]
+    if name == "categorical":
+        frequencies = own["frequencies"].tolist() if option else uniform(fields["size"])
+        return [read(reader, frequencies) for _ in places]
+    if name == "categorical_logits":
+        logits = (given("logits", place, fields["size"]) for place in places)
+        return [read(reader, softmax(one, 24)) for one in logits]
+    if name == "gaussian_mixture":
+        count, mixture = fields["components"], Mixture(own)
+        names = ("weight", "mean", "scale")
+        made = [mixture.table(*(given(n, place, count) for n in names)) for place in places]
+        return mixture.read(reader, made, count)
+    if name in SCALES:
+        tables = Tables(scale_tables)
+        used = ("scale", "shape") if tables.shape_thresholds else ("scale",)
+        wanted = [tuple(given(n, place)[0] for n in used) for place in places]
+        known = {one: tables.of_scale(*one) for one in set(wanted)}
+        return tables.read(reader, [known[one] for one in wanted], option)
+    assert name in ("deep_factorized", "fourier_basis")
+    return Tables(own).read(reader, [place[-1] for place in places], option)
 
 
-class Networks:
-    """The exact networks, one picture [h, w, c] at a time."""
-
-    def __init__(self, tensors: Tensors) -> None:
-        self.tensors = tensors
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.tensors[f"exact/layers/{name}"].astype(np.int64)
-
-    def params(self, z_hat: np.ndarray) -> np.ndarray:
-        """quant_step, scales, means from rows of the codebook."""
-        h = self.upsample("hyperprior/h_s/up_1", self.upsample("hyperprior/h_s/up_0", z_hat))
-        h = self.block("hyperprior/h_s/block", h)
-        return self.block("hyperprior/fusion/block_1", self.block("hyperprior/fusion/block_0", h))
-
-    def block(self, path: str, x: np.ndarray) -> np.ndarray:
-        h = leaky(self.dense(f"{path}/depth_conv/conv_in", x), 655)
-        h = self.depthwise(f"{path}/depth_conv/depthwise", h)
-        if f"exact/layers/{path}/depth_conv/adaptor/kernel" in self.tensors:
-            x = self.dense(f"{path}/depth_conv/adaptor", x)
-        x = self.dense(f"{path}/depth_conv/conv_out", h, skip=x)
-        a, b = np.split(self.dense(f"{path}/ffn/conv_in", x), 2, axis=-1)
-        h = self.end(f"{path}/ffn/gate", a * leaky(b, 6554))
-        return self.dense(f"{path}/ffn/conv_out", h, skip=x)
-
-    def upsample(self, path: str, x: np.ndarray) -> np.ndarray:
-        h = leaky(shuffle(self.dense(f"{path}/subpixel", x)), 655)
-        h = leaky(self.conv3x3(f"{path}/conv", h), 6554)
-        return np.clip(h + shuffle(self.dense(f"{path}/shortcut", x)), -CLAMP, CLAMP)
-
-    def end(self, path: str, total: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
-        total = total + self[f"{path}/bias"]
-        if skip is not None:
-            total = total + (skip << self[f"{path}/skip_shift"])
-        return np.clip(total >> self[f"{path}/shift"], -CLAMP, CLAMP)
-
-    def dense(self, path: str, x: np.ndarray, skip: np.ndarray | None = None) -> np.ndarray:
-        return self.end(path, np.einsum("hwi,io->hwo", x, self[f"{path}/kernel"]), skip)
-
-    def conv3x3(self, path: str, x: np.ndarray) -> np.ndarray:
-        kernel, total = self[f"{path}/kernel"], 0
-        for row, column, window in windows(x):
-            total = total + np.einsum("hwi,io->hwo", window, kernel[row, column])
-        return self.end(path, total)
-
-    def depthwise(self, path: str, x: np.ndarray) -> np.ndarray:
-        kernel = self[f"{path}/kernel"]
-        return self.end(path, sum(window * kernel[r, c] for r, c, window in windows(x)))
-
-
-def windows(x: np.ndarray):
-    """(row, column, x as that member of every 3x3 window sees it)."""
-    height, width, channels = x.shape
-    padded = np.zeros((height + 2, width + 2, channels), np.int64)
-    padded[1:-1, 1:-1] = x
-    for row in range(3):
-        for column in range(3):
-            yield row, column, padded[row : row + height, column : column + width]
-
-
-def leaky(x: np.ndarray, slope: int) -> np.ndarray:
-    return np.maximum(x, (x * slope + 2**15) >> 16)
-
-
-def shuffle(x: np.ndarray) -> np.ndarray:
-    height, width, channels = x.shape
-    out = np.zeros((2 * height, 2 * width, channels // 4), np.int64)
-    for dy in range(2):
-        for dx in range(2):
-            out[dy::2, dx::2] = x[..., 2 * dy + dx :: 4]
-    return out
+def elements(blocks: list[list[int]], shape: tuple[int, ...]):
+    """The places (0, row, column, channel) of a group, in order; no channel where there is none."""
+    for row in range(blocks[0][0], shape[1], blocks[0][1]):
+        for column in range(blocks[0][2], shape[2], blocks[0][3]):
+            at = (row - blocks[0][0]) // blocks[0][1], (column - blocks[0][2]) // blocks[0][3]
+            for first_row, rows, first_column, columns, start, stop in blocks:
+                place = 0, first_row + at[0] * rows, first_column + at[1] * columns
+                if len(shape) == 3:
+                    yield place
+                    continue
+                for channel in range(start, stop or shape[3]):
+                    yield (*place, channel)

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import weights
-from glc_jax.entropy import calibrate
+from glc_jax.entropy import export
 from glc_jax.models import glc
+from glc_jax.models.pixels import to_model_range
 
 CHANNELS = 8
 MODEL = {
@@ -79,21 +80,24 @@ def parameters(seed: int = 0) -> dict:
 
 @functools.cache
 def tree(seed: int = 0) -> dict:
-    """What a weights file of the small model holds, integer entropy networks included."""
-    model, params = glc.build(MODEL), parameters(seed)
+    """What a weights file of the small model holds, its exact entropy model included."""
+    images = np.stack([picture(2 * MULTIPLE, 2 * MULTIPLE, s) for s in range(4)])
+    return tree_of(parameters(seed), images, np.arange(4.0))
+
+
+def tree_of(params: dict, images: np.ndarray, rates: np.ndarray) -> dict:
+    """The same of any parameters, calibrated on images uint8 [B, H, W, 3] at rates [B]."""
+    model = glc.build(MODEL)
 
     @jax.jit
-    def calibration_values(params, images):
+    def targets(params, images, rates):
         variables = {"params": params}
-        latents = model.apply(variables, images / np.float32(127.5) - 1, method="encode")
-        y = model.apply(variables, latents, jnp.arange(4.0), method="analysis")
-        z = model.apply(variables, y, method="hyper_analysis")
-        return model.apply(variables, z, method="quantize_z").indices, y
+        latents = model.apply(variables, to_model_range(images), method="encode")
+        return model.apply(variables, latents, rates, method="targets")
 
-    images = np.stack([picture(2 * MULTIPLE, 2 * MULTIPLE, s) for s in range(4)])
-    indices, y = calibration_values(params, images)
-    exact = calibrate.quantise(params, [(np.asarray(indices), np.asarray(y))])
-    return {"params": params, "exact": exact}
+    samples = [targets(params, images, jnp.asarray(rates, jnp.float32))]
+    entropy = export.export(model.entropy_model(), model.run, {"params": params}, samples)
+    return {"params": params, "entropy": entropy}
 
 
 def write_weights(path: str | os.PathLike, seed: int = 0) -> weights.Description:

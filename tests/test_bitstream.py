@@ -13,11 +13,10 @@ from glc_jax.errors import BitstreamError
 EXAMPLE = Container(
     width=768,
     height=512,
-    rate=1.5,
+    level=126,
     fingerprint=b"\x12\x34",
     payload=bytes(range(100)),
-    z_prior=True,
-    zeros_skipped=False,
+    options=1,
     symbols_check=0xBEEF,
 )
 
@@ -25,11 +24,10 @@ containers = st.builds(
     Container,
     width=st.integers(1, 2**30) | st.integers(1, 2**14),
     height=st.integers(1, 2**30) | st.integers(1, 2**14),
-    rate=st.integers(0, 252).map(lambda code: code / 84),
+    level=st.integers(0, 252),
     fingerprint=st.binary(min_size=2, max_size=2),
     payload=st.binary(max_size=50),
-    z_prior=st.booleans(),
-    zeros_skipped=st.booleans(),
+    options=st.integers(0, 3),
     symbols_check=st.integers(0, 0xFFFF),
 )
 
@@ -46,7 +44,7 @@ def test_round_trip(container):
 def test_bytes_are_those_of_the_specification():
     data = bitstream.serialise(dataclasses.replace(EXAMPLE, payload=b"\xaa\xbb"))
     size = 1 << 28 | 511 << 14 | 767
-    assert data.hex() == f"c741{size:08x}" + "7e" + "1234" + "aabb" + "beef" + data[-2:].hex()
+    assert data.hex() == f"c742{size:08x}" + "7e" + "1234" + "aabb" + "beef" + data[-2:].hex()
     assert int.from_bytes(data[-2:], "big") == crc16(data[:-2])
 
 
@@ -70,19 +68,35 @@ def test_rates_of_the_grid_are_exact():
     for steps in (3, 6, 12, 63):
         for i in range(steps + 1):
             rate = 3 * i / steps
-            assert bitstream.nearest_rate(rate) == pytest.approx(rate, abs=1e-15)
-            data = bitstream.serialise(dataclasses.replace(EXAMPLE, rate=rate))
-            assert bitstream.parse(data).rate == bitstream.nearest_rate(rate)
+            level = bitstream.nearest_level(rate, 3)
+            data = bitstream.serialise(dataclasses.replace(EXAMPLE, level=level))
+            assert bitstream.parse(data).rate(3) == pytest.approx(rate, abs=1e-15)
+
+
+@pytest.mark.parametrize("highest", [0, 1, 2, 5, 7])
+def test_any_number_of_rate_points_fills_the_range(highest):
+    """The points of models with up to eight of them are exact, but for 5 and 7 intervals."""
+    for point in range(highest + 1):
+        found = bitstream.rate_of(bitstream.nearest_level(point, highest), highest)
+        assert found == pytest.approx(point, abs=highest / 504)
+
+
+def test_version_1_stated_multiples_of_1_84():
+    old = dataclasses.replace(EXAMPLE, version=1, level=84)
+    assert bitstream.parse(bitstream.serialise(old)).rate(1) == 1
+    with pytest.raises(BitstreamError, match="above these weights' highest, 1"):
+        dataclasses.replace(old, level=85).rate(1)
 
 
 @pytest.mark.parametrize("rate", [-0.1, 3.01, float("nan")])
 def test_rates_out_of_range_are_refused(rate):
     with pytest.raises(ValueError, match="rate"):
-        bitstream.nearest_rate(rate)
+        bitstream.nearest_level(rate, 3)
 
 
 @pytest.mark.parametrize(
-    "change", [{"width": 0}, {"height": 2**30 + 1}, {"fingerprint": b"123"}, {"rate": 4.0}]
+    "change",
+    [{"width": 0}, {"height": 2**30 + 1}, {"fingerprint": b"123"}, {"level": 253}, {"options": 4}],
 )
 def test_fields_out_of_range_are_refused(change):
     with pytest.raises(ValueError, match=r"\w"):
@@ -146,7 +160,7 @@ def test_random_bytes_behind_a_right_check_are_refused_or_parsed(body, head):
         (b"", "not a .glc file"),
         (b"\xc7", "not a .glc file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(20), "not a .glc file"),
-        (b"\xc7\x42" + bytes(20), "version 2"),
+        (b"\xc7\x43" + bytes(20), "version 3"),
         (b"\xc7\x4f", "version 15"),
         (b"\xc7\x41" + bytes(5), "cut short"),
         (b"\xc7\x41" + bytes(20), "check"),

@@ -22,7 +22,7 @@ def test_end_to_end(reference, file):
     golden = np.load(reference / f"golden_{file}.npz")
     config = {"name": "seeded", "model": official_weights.MODEL}
     tree = official_weights.variables(int(golden["seed"]))
-    codec = Codec(weights.Weights(tree, config, provenance={}, digest="00" * 32))
+    codec = Codec(weights.Weights(tree, config, provenance={}, digest="", fingerprint=b"00"))
     estimate = codec.estimate(golden["image"], float(golden["q_index"]))
     np.testing.assert_array_equal(estimate.z_indices, golden["z_indices"])
     assert np.mean(estimate.y_q.transpose(2, 0, 1) != golden["y_q"]) <= Y_Q_FLIPS

@@ -17,7 +17,8 @@ def test_every_byte_is_accounted_for(tmp_path):
     coding = meter.measure(small_model.picture(60, 40), 1.0)
     ideal = (coding.exact_y_bits + coding.z_bits) / 8
     assert 0 < coding.bytes - coding.payload < OVERHEAD
-    assert -0.01 < coding.bytes - (coding.bytes - coding.payload) - ideal < 1.01
+    # The coder's words have a precision of 2^-32, so that it can only cost, and ends within a byte.
+    assert 0 <= coding.payload - ideal < 1.01
     assert coding.encode_seconds < coding.compress_seconds
 
 

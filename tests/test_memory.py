@@ -114,9 +114,7 @@ def loaded(tmp_path_factory):
 
 def test_codec_refuses_before_it_allocates(loaded, monkeypatch):
     pixels = small_model.picture(48, 64)
-    data = bitstream.serialise(
-        bitstream.Container(64, 48, 1.0, loaded.fingerprint, b"any", False, False, 0)
-    )
+    data = bitstream.serialise(bitstream.Container(64, 48, 84, loaded.fingerprint, b"any", 0, 0))
     calls = {
         "compress": lambda each: each.compress(pixels),
         "decompress": lambda each: each.decompress(data),

@@ -25,12 +25,19 @@ class StandIn:
         self.fingerprint = weights.describe(path).fingerprint
 
     def compress(self, image, rate):
+        rate = 1.5 if rate is None else rate
         if not isinstance(rate, float | int) or not 0 <= rate <= 3:
             raise InputError(f"rate {rate} is not within 0 .. 3.")
         height, width, _ = image.shape
         return bitstream.serialise(
             bitstream.Container(
-                width, height, rate, self.fingerprint, image[0, 0].tobytes(), False, False, 0
+                width,
+                height,
+                bitstream.nearest_level(rate, 3),
+                self.fingerprint,
+                image[0, 0].tobytes(),
+                0,
+                0,
             )
         )
 
@@ -89,11 +96,11 @@ def test_opening_decodes_nothing_and_loading_once():
 
 
 def test_options_of_save():
-    assert bitstream.parse(stored(teal())).rate == 1.5
+    assert bitstream.parse(stored(teal())).rate(3) == 1.5
     with pytest.warns(UserWarning, match="5,000 bytes are out of reach"):
-        assert bitstream.parse(stored(teal(), target_bytes=5000)).rate == 3
+        assert bitstream.parse(stored(teal(), target_bytes=5000)).rate(3) == 3
     with pytest.warns(UserWarning, match=r"^10 bytes are out of reach; the nearest file has 16 "):
-        assert bitstream.parse(stored(teal(), target_bytes=10)).rate == 0
+        assert bitstream.parse(stored(teal(), target_bytes=10)).rate(3) == 0
     with pytest.raises(OSError, match="rate and target_bytes do not go together"):
         stored(teal(), rate=1, target_bytes=5000)
 
@@ -132,9 +139,7 @@ def test_damaged_files_are_os_errors_and_ours():
     with pytest.raises(OSError, match="damaged") as caught:
         Image.open(io.BytesIO(data[:-1]))
     assert isinstance(caught.value, glc_jax.GLCError)
-    wrong = bitstream.Container(
-        WIDTH, HEIGHT, 0, bitstream.parse(data).fingerprint, b"12345", False, False, 0
-    )
+    wrong = bitstream.Container(WIDTH, HEIGHT, 0, bitstream.parse(data).fingerprint, b"12345", 0, 0)
     with Image.open(io.BytesIO(bitstream.serialise(wrong))) as image:
         with pytest.raises(glc_jax.GLCError, match="damaged") as caught:
             image.load()

@@ -83,10 +83,9 @@ def _compress(commands: argparse._SubParsersAction) -> None:
     amount = command.add_mutually_exclusive_group()
     amount.add_argument(
         "--rate",
-        type=_number(0, 3),
-        default=1.5,
+        type=_number(0),
         metavar="R",
-        help="0 (fewest bytes) to 3, any number in between (default: %(default)s)",
+        help="0 (fewest bytes) to 3, any number in between (default: the middle, 1.5)",
     )
     amount.add_argument(
         "--target-bpp",

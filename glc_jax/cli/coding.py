@@ -38,7 +38,7 @@ class Steps(NamedTuple):
 
 def compress(options: argparse.Namespace) -> int:
     """`glc compress`."""
-    from glc_jax import bitstream, facts, weights
+    from glc_jax import facts, weights
 
     check_background(options.background)
     _check_habit(options.inputs, options.output, made=SUFFIX)
@@ -64,7 +64,7 @@ def compress(options: argparse.Namespace) -> int:
         if options.target_bpp is not None:
             target = int(options.target_bpp * width * height / 8)
         if target is None:
-            rate = bitstream.nearest_rate(options.rate)
+            rate = codec.nearest_rate(options.rate)
             data = codec.compress(image, rate=rate)
         else:
             data, rate = codec.compress_to_size(image, target_bytes=target)

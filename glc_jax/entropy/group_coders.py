@@ -43,9 +43,11 @@ class GroupCoder(Protocol):
 
     Attributes:
       parameters: the names of the integer parameters that `index` reads.
+      on_the_fly: the names of those that `encode`, `decode` and `bits` read.
     """
 
     parameters: tuple[str, ...]
+    on_the_fly: tuple[str, ...]
 
     def index(self, xp: ModuleType, exponents: Exponents, **integers: Array) -> Array:
         """The table of each element: unsigned integers of the parameters' shape.
@@ -103,6 +105,7 @@ class CategoricalCoder:
     """
 
     parameters: tuple[str, ...] = ()
+    on_the_fly: tuple[str, ...] = ()
 
     def __init__(self, size: int, frequencies: np.ndarray | None = None) -> None:
         self.size = size
@@ -173,6 +176,8 @@ class TableCoder:
       tables: `ScaleTables`, picked by the parameters "scale" and perhaps "shape", or
         `ChannelTables`, one for each channel.
     """
+
+    on_the_fly: tuple[str, ...] = ()
 
     def __init__(self, tables: ScaleTables | ChannelTables) -> None:
         self.tables = tables

@@ -1,14 +1,16 @@
 """Integer arithmetic that comes out the same on every machine: three ways to carry it.
 
-All the entropy networks need (see `exact`) are products of 16-bit integers, sums of them below
-2^52, shifts and comparisons. An arithmetic decides what carries the integers and how the products
-of matrices are made; it has no choice about the result.
+All that a program needs (see `operations`) are products of 16-bit integers, sums of them below
+2^52, shifts, comparisons, division and square roots with a floor. An arithmetic decides what
+carries the integers and how the products of matrices are made; it has no choice about the result.
 
   Float64    float64 that holds integers, for CPU and GPU: every partial sum is an integer below
              2^53, so no addition ever rounds, whatever its order.
   ByteLimbs  int8 x int8 -> int32 matrix products of high and low bytes, for TPU; the rest in
              int64, elementwise.
-  NumPy      int64 on the host: slow, plain, the witness of the other two.
+  NumPy      int64 on the host: slow, plain, the witness of the others.
+
+HostFloat64 is Float64 in NumPy, for a single picture that is not worth a compilation.
 
 A kernel or a shift is prepared once, from the integers of a weights file, into what the arithmetic
 multiplies with. Arithmetics of one class are equal, so that compiled programs are shared.
@@ -17,6 +19,7 @@ multiplies with. Arithmetics of one class are equal, so that compiled programs a
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
@@ -31,6 +34,8 @@ LIMIT = 127 * 256 + 127
 
 ACCUMULATOR_BITS = 52
 """Sums stay below 2^52 in magnitude; float64 holds every integer up to 2^53."""
+
+_TERMS = 1 << 16  # products of signed bytes that an int32 can add up
 
 Array = Any  # jax.Array or np.ndarray
 
@@ -48,6 +53,7 @@ class Arithmetic(Protocol):
     """What carries integers. Shifts are per output channel, or scalar."""
 
     xp: ClassVar[ModuleType]
+    dtype: ClassVar[type]
 
     def integers(self, values: np.ndarray) -> Array:
         """Integers as the arithmetic carries them."""
@@ -64,23 +70,34 @@ class Arithmetic(Protocol):
     def matmul(self, x: Array, kernel: Any) -> Array:
         """x [..., K] times a prepared kernel [K, N], exactly: [..., N]."""
 
+    def product(self, a: Array, b: Array) -> Array:
+        """a [..., M, K] times b [..., K, N], both of 16 bits: [..., M, N]."""
+
     def shift_left(self, x: Array, prepared: Array) -> Array:
         """x * 2^shift."""
 
     def shift_right(self, x: Array, prepared: Array) -> Array:
         """floor(x / 2^shift)."""
 
+    def divide(self, a: Array, b: Array) -> Array:
+        """floor(a / b) for b >= 1."""
 
-@dataclass(frozen=True)
-class Float64:
-    """Integers carried by float64. Use it within `x64`."""
+    def square_root(self, x: Array) -> Array:
+        """floor(sqrt(x)) for x >= 0."""
 
-    xp: ClassVar[ModuleType] = jnp
+
+class _Float64:
+    """Integers carried by float64: what Float64 and HostFloat64 have in common."""
+
+    xp: ClassVar[ModuleType]
+    dtype: ClassVar[type] = np.float64
 
     def integers(self, values: np.ndarray) -> Array:
-        return jax.device_put(np.asarray(values, np.float64))
+        values = np.asarray(values, np.float64)
+        return values if self.xp is np else jax.device_put(values)
 
-    kernel = integers
+    def kernel(self, values: np.ndarray) -> Array:
+        return self.integers(values)
 
     def right_shift(self, shift: np.ndarray) -> Array:
         return self.integers(np.ldexp(1.0, -np.asarray(shift, np.int32)))
@@ -89,19 +106,51 @@ class Float64:
         return self.integers(np.ldexp(1.0, np.asarray(shift, np.int32)))
 
     def matmul(self, x: Array, kernel: Array) -> Array:
-        return jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST)
+        return self.xp.matmul(x, kernel)
+
+    def product(self, a: Array, b: Array) -> Array:
+        return self.matmul(a, b)
 
     def shift_left(self, x: Array, prepared: Array) -> Array:
         return x * prepared
 
     def shift_right(self, x: Array, prepared: Array) -> Array:
-        return jnp.floor(x * prepared)
+        return self.xp.floor(x * prepared)
+
+    def divide(self, a: Array, b: Array) -> Array:
+        # The quotient is rounded, so its floor may be one off; the products here are exact.
+        quotient = self.xp.floor(a / b)
+        rest = a - quotient * b
+        return quotient + self.xp.where(rest >= b, 1.0, 0.0) - self.xp.where(rest < 0, 1.0, 0.0)
+
+    def square_root(self, x: Array) -> Array:
+        root = self.xp.floor(self.xp.sqrt(x))
+        root = root - self.xp.where(root * root > x, 1.0, 0.0)
+        return root + self.xp.where((root + 1) * (root + 1) <= x, 1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Float64(_Float64):
+    """Integers carried by float64, in JAX. Use it within `x64`."""
+
+    xp: ClassVar[ModuleType] = jnp
+
+    def matmul(self, x: Array, kernel: Array) -> Array:
+        return jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST)
+
+
+@dataclass(frozen=True)
+class HostFloat64(_Float64):
+    """The same in NumPy: slower than what JAX compiles, but nothing is compiled."""
+
+    xp: ClassVar[ModuleType] = np
 
 
 class _Int64:
     """Integers carried by int64: what ByteLimbs and NumPy have in common."""
 
     xp: ClassVar[ModuleType]
+    dtype: ClassVar[type] = np.int64
 
     def integers(self, values: np.ndarray) -> Array:
         values = np.asarray(values, np.int64)
@@ -115,13 +164,24 @@ class _Int64:
     def shift_right(self, x: Array, prepared: Array) -> Array:
         return x >> prepared
 
+    def divide(self, a: Array, b: Array) -> Array:
+        return a // b
+
+    def square_root(self, x: Array) -> Array:
+        """Bit by bit from the highest: no float is asked."""
+        root = self.xp.zeros_like(x)
+        for bit in reversed(range(ACCUMULATOR_BITS // 2 + 1)):
+            larger = root + (1 << bit)
+            root = self.xp.where(larger * larger <= x, larger, root)
+        return root
+
 
 @dataclass(frozen=True)
 class ByteLimbs(_Int64):
     """Matrix products of signed bytes accumulated in int32. Use it within `x64`.
 
     x = 256 * high + low with both in -128 .. 127, so x w takes four products of bytes; each sum
-    stays in int32 for up to 2^17 terms.
+    stays in int32 for up to 2^16 terms.
     """
 
     xp: ClassVar[ModuleType] = jnp
@@ -131,11 +191,11 @@ class ByteLimbs(_Int64):
         return jax.device_put((high.astype(np.int8), low.astype(np.int8)))
 
     def matmul(self, x: Array, kernel: tuple[Array, Array]) -> Array:
-        kernel_high, kernel_low = kernel
-        x_high, x_low = (part.astype(jnp.int8) for part in _split_bytes(x))
-        high = _byte_matmul(x_high, kernel_high)
-        middle = _byte_matmul(x_high, kernel_low) + _byte_matmul(x_low, kernel_high)
-        return (high << 16) + (middle << 8) + _byte_matmul(x_low, kernel_low)
+        return _limb_products(x, kernel, _byte_matmul)
+
+    def product(self, a: Array, b: Array) -> Array:
+        limbs = tuple(part.astype(jnp.int8) for part in _split_bytes(b))
+        return _limb_products(a, limbs, _byte_product)
 
 
 @dataclass(frozen=True)
@@ -150,6 +210,8 @@ class NumPy(_Int64):
     def matmul(self, x: Array, kernel: Array) -> Array:
         return np.matmul(x, kernel)
 
+    product = matmul
+
 
 def arithmetic_for(platform: str) -> Arithmetic:
     """The arithmetic that suits a JAX platform: "cpu", "gpu" ("cuda", "rocm") or "tpu"."""
@@ -161,6 +223,31 @@ def _split_bytes(x: Array) -> tuple[Array, Array]:
     return high, x - (high << 8)
 
 
+def _limb_products(x: Array, limbs: tuple[Array, Array], multiply: Callable) -> Array:
+    kernel_high, kernel_low = limbs
+    x_high, x_low = (part.astype(jnp.int8) for part in _split_bytes(x))
+    high = multiply(x_high, kernel_high)
+    middle = multiply(x_high, kernel_low) + multiply(x_low, kernel_high)
+    return (high << 16) + (middle << 8) + multiply(x_low, kernel_low)
+
+
 def _byte_matmul(x: Array, kernel: Array) -> Array:
-    contract = (((x.ndim - 1,), (0,)), ((), ()))
-    return lax.dot_general(x, kernel, contract, preferred_element_type=jnp.int32).astype(jnp.int64)
+    return _in_pieces(x, kernel, 0, (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def _byte_product(a: Array, b: Array) -> Array:
+    batch = tuple(range(a.ndim - 2))
+    return _in_pieces(a, b, a.ndim - 2, (((a.ndim - 1,), (a.ndim - 2,)), (batch, batch)))
+
+
+def _in_pieces(a: Array, b: Array, axis: int, contract: Any) -> Array:
+    """The product over a's last axis and b's `axis`, of at most 2^16 terms in an int32 at once."""
+    total = 0
+    for start in range(0, max(a.shape[-1], 1), _TERMS):
+        parts = (
+            lax.slice_in_dim(x, start, min(start + _TERMS, a.shape[-1]), axis=x_axis)
+            for x, x_axis in ((a, a.ndim - 1), (b, axis))
+        )
+        piece = lax.dot_general(*parts, contract, preferred_element_type=jnp.int32)
+        total = total + piece.astype(jnp.int64)
+    return total

@@ -50,6 +50,8 @@ class LogitsCoder(_RowCoder):
     Parameters: logits, integers [n, size].
     """
 
+    on_the_fly: tuple[str, ...] = ("logits",)
+
     def __init__(self, size: int) -> None:
         if not 1 <= size <= 1 << 16:
             raise ValueError(f"cannot code an alphabet of {size} symbols by logits")
@@ -102,6 +104,8 @@ class MixtureCoder(_RowCoder):
       reach: a component's table reaches this many scales, in units of 1 / 256, to either side.
       smallest: what scales are held above, in units of 2^-16.
     """
+
+    on_the_fly: tuple[str, ...] = ("weight", "mean", "scale")
 
     def __init__(self, survival: np.ndarray, reach: int, smallest: int) -> None:
         self._survival = survival

@@ -1,11 +1,11 @@
-"""GLC: the parts put together, one method a step of the pipeline.
+"""GLC: the parts put together, and the one path from a latent to bits and back.
 
-    x -encode-> l -analysis-> y -hyper_analysis-> z -quantize_z-> k, z_hat
-    z_hat -prior_params-> params;   y, params -code_y-> y_q, y_hat
-    y_hat -synthesis-> l_hat -generate-> x_hat
+    x -encode-> l -g_a-> y -h_a-> z;   z, y -entropy model-> bits, y_hat;   y_hat -g_s-> l_hat
+    l_hat -generate-> x_hat
 
 Every method is called through `model.apply(variables, ..., method="name")`. A part can be
-replaced by another module with the same faces.
+replaced by another module with the same faces: `config.model.entropy` names those of the entropy
+model (`choices`).
 """
 
 import math
@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 
+from glc_jax.entropy import groups
+from glc_jax.entropy.groups import CodedLatent, EntropyModel
+from glc_jax.errors import ConfigError
+from glc_jax.models import choices
 from glc_jax.models.code_predictor import CodePredictor
-from glc_jax.models.hyperprior import CategoricalHyperprior
-from glc_jax.models.spatial_prior import CodedY, FourPartContext
 from glc_jax.models.transforms import RateScaledTransform
 from glc_jax.models.vqvae import VQVAE, Encoder, Generator, VectorQuantized, VectorQuantizer
 
@@ -29,11 +32,30 @@ HYPER_DOWNSAMPLING = 4  # z has 1/4 of the size of y
 LOWEST_RATE_SCALE, HIGHEST_RATE_SCALE = 0.8, 1.25
 
 
+@flax.struct.dataclass
+class Code:
+    """What coding a latent gives.
+
+    latent_hat: [B, h, w, C], what G draws from. targets: by latent of the entropy model, what was
+    quantised. coded: by the same names, a `groups.CodedLatent`.
+    """
+
+    latent_hat: jax.Array
+    targets: dict[str, jax.Array]
+    coded: dict[str, CodedLatent]
+
+    def bits(self, latent: str | None = None) -> jax.Array:
+        """Bits of each picture, [B]: of one latent, or of all."""
+        chosen = self.coded.values() if latent is None else [self.coded[latent]]
+        return sum(bits for one in chosen for bits in one.bits.values())
+
+
 class GLC(nn.Module):
     """The whole codec as a differentiable model; fields are its parts.
 
-    code_predictor reads l_hat, pixel_code_predictor reads E(x_hat); both serve training only and
-    may be None.
+    hyperprior, z_prior and context are those of the entropy model; the groups of symbols that they
+    name are all that a file holds. code_predictor reads l_hat, pixel_code_predictor reads
+    E(x_hat); both serve training only and may be None.
     """
 
     vqvae: VQVAE
@@ -41,8 +63,23 @@ class GLC(nn.Module):
     g_s: nn.Module
     hyperprior: nn.Module
     context: nn.Module
+    z_prior: Any
     code_predictor: nn.Module | None = None
     pixel_code_predictor: nn.Module | None = None
+
+    @nn.nowrap
+    def entropy_model(self) -> EntropyModel:
+        """The latents and groups of symbols, in the order of a file."""
+        return EntropyModel(
+            (*self.hyperprior.latents(), *self.context.latents()),
+            (*self.z_prior.groups(), *self.context.groups()),
+            self.hyperprior.derived(),
+        )
+
+    @nn.nowrap
+    def run(self, variables: Any, function: Callable[..., Any], *arrays: Any) -> Any:
+        """function(model, *arrays) with the variables bound: what `entropy.export` asks for."""
+        return self.apply(variables, *arrays, method=function)
 
     def encode(self, x: jax.Array, train: bool = False) -> jax.Array:
         """E: image [B, H, W, 3] in [-1, 1] -> latent l [B, H/f, W/f, C]."""
@@ -64,35 +101,32 @@ class GLC(nn.Module):
         """g_s: y_hat [B, h, w, C], rate [B] float -> l_hat [B, h, w, C]."""
         return self.g_s(y_hat, rate)
 
-    def hyper_analysis(self, y: jax.Array) -> jax.Array:
-        """h_a: y [B, h, w, C] -> z [B, h/4, w/4, C]."""
-        return self.hyperprior.analysis(y)
+    def targets(self, latent: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
+        """What is to be quantised, by latent of the entropy model: y [B, h, w, C], z, ..."""
+        y = self.g_a(latent, rate)
+        y = y.astype(jnp.promote_types(y.dtype, jnp.float32))
+        found = {**self.hyperprior.targets(y), "y": y}
+        return {name: value.astype(y.dtype) for name, value in found.items()}
 
-    def quantize_z(self, z: jax.Array) -> VectorQuantized:
-        """z [B, h/4, w/4, C] -> z_hat and the indices k that are sent."""
-        return self.hyperprior.quantize(z)
+    def to_code(self, latent: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
+        """What the exact entropy model codes: indices of vectors, real values of the rest."""
+        return self.entropy_model().to_code(self, self.targets(latent, rate))
 
-    def embed_z(self, indices: jax.Array) -> jax.Array:
-        """k [B, h/4, w/4] int32 -> z_hat [B, h/4, w/4, C]."""
-        return self.hyperprior.embed(indices)
-
-    def prior_params(self, z_hat: jax.Array) -> jax.Array:
-        """z_hat [B, h/4, w/4, C] -> [B, h, w, 3C]: quant_step (not clamped), scales, means."""
-        return self.hyperprior.prior_params(z_hat)
-
-    def code_y(
+    def code(
         self,
-        y: jax.Array,
-        params: jax.Array,
-        quantize: Callable[[jax.Array], jax.Array] = jnp.round,
-    ) -> CodedY:
-        """The four-part context model over y; `quantize` maps residuals to y_q."""
-        return self.context(y, params, quantize)
+        latent: jax.Array,
+        rate: jax.Array,
+        quantise: groups.Quantise = groups.rounded,
+        **how: Any,
+    ) -> Code:
+        """The path from l [B, h, w, C] at rates [B] to bits and l_hat.
 
-    def preview_y(self, params: jax.Array) -> jax.Array:
-        """y_hat [B, h, w, C] from z alone: every y_q is 0."""
-        y = jnp.zeros((*params.shape[:-1], params.shape[-1] // 3), params.dtype)
-        return self.context(y, params, jnp.zeros_like).y_hat
+        `quantise` and `how` are those of `EntropyModel.code`: by default symbols are rounded, as
+        in a file.
+        """
+        targets = self.targets(latent, rate)
+        coded = self.entropy_model().code(self, targets, quantise, **how)
+        return Code(self.g_s(coded["y"].values, rate), targets, coded)
 
     def predict_codes(self, latent: jax.Array) -> jax.Array:
         """Logits [B, h * w, codebook] of the code predictor that reads l_hat."""
@@ -110,10 +144,7 @@ class GLC(nn.Module):
         """
         latent = self.encode(x, train)
         vq = self.vector_quantize(latent)
-        y = self.analysis(latent, rate)
-        z_hat = self.quantize_z(self.hyper_analysis(y)).quantized
-        coded = self.code_y(y, self.prior_params(z_hat))
-        latent_hat = self.synthesis(coded.y_hat, rate)
+        latent_hat = self.code(latent, rate).latent_hat
         if self.is_initializing():
             self.generate(vq.quantized, train)
             if self.code_predictor is not None:
@@ -123,11 +154,19 @@ class GLC(nn.Module):
         return self.generate(latent_hat, train)
 
 
-def build(model: Mapping[str, Any], dtype: Any = None, remat: bool = False) -> GLC:
+def build(
+    model: Mapping[str, Any],
+    dtype: Any = None,
+    remat: bool = False,
+    find: choices.Finder = choices.of_user,
+) -> GLC:
     """The model that a config's `model` section describes (see configs/natural.py).
 
     `dtype` is the type of the computation (None: that of the parameters). `remat` trades time for
-    memory in the gradients of encoder and generator.
+    memory in the gradients of encoder and generator. `find` finds the classes that
+    `model["entropy"]` names.
+
+    Raises ConfigError for a part that is not to be had, or does not have the given fields.
     """
     channels = model["latent_channels"]
     codebook_size = model["codebook_size"]
@@ -144,11 +183,21 @@ def build(model: Mapping[str, Any], dtype: Any = None, remat: bool = False) -> G
         "dtype": dtype,
     }
     rate_points = model["rate_points"]
+    names = choices.chosen(model)
+
+    def part(kind: str, **fields: Any) -> Any:
+        made, fields = find(kind, names[kind]), {**fields, **choices.fields_of(model, kind)}
+        try:
+            return made(**fields)
+        except TypeError as error:
+            raise ConfigError(f"The {kind} {names[kind]!r} cannot be made: {error}.") from error
 
     def predictor() -> CodePredictor | None:
         fields = model["code_predictor"]
         return CodePredictor(codebook_size, **fields, dtype=dtype) if fields else None
 
+    family = part("distribution")
+    z_size = model["hyper_codebook_size"]
     return GLC(
         vqvae=VQVAE(
             encoder=Encoder(blocks=tuple(vqvae["encoder_blocks"]), **shared),
@@ -157,8 +206,11 @@ def build(model: Mapping[str, Any], dtype: Any = None, remat: bool = False) -> G
         ),
         g_a=RateScaledTransform(rate_points, LOWEST_RATE_SCALE, HIGHEST_RATE_SCALE, dtype),
         g_s=RateScaledTransform(rate_points, 1 / LOWEST_RATE_SCALE, 1 / HIGHEST_RATE_SCALE, dtype),
-        hyperprior=CategoricalHyperprior(channels, model["hyper_codebook_size"], dtype),
-        context=FourPartContext(channels, dtype),
+        hyperprior=part(
+            "hyperprior", channels=channels, codebook_size=z_size, family=family, dtype=dtype
+        ),
+        context=part("context", channels=channels, family=family, dtype=dtype),
+        z_prior=part("z_prior", size=z_size),
         code_predictor=predictor(),
         pixel_code_predictor=predictor(),
     )

@@ -9,16 +9,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from glc_jax.entropy.families import Family
+from glc_jax.entropy.groups import Derived, Latent
+from glc_jax.models.family_parameters import parameters_init, width
 from glc_jax.models.layers import (
     LEAKY_SLOPE_DEPTHWISE,
     DepthConvBlock,
     ResidualUpsample,
     conv3x3,
-    sections_init,
 )
 from glc_jax.models.vqvae import VectorQuantized, VectorQuantizer
-
-PARAMETERS_PER_CHANNEL = 3  # quant_step, scale, mean
 
 
 class HyperAnalysis(nn.Module):
@@ -49,8 +49,9 @@ class HyperSynthesis(nn.Module):
 
 
 class Fusion(nn.Module):
-    """[B, H, W, C] -> [B, H, W, 3C]: quant_step (not yet clamped), scales, means."""
+    """[B, H, W, C] -> [B, H, W, (1 + P) C]: quant_step (not yet clamped), the P parameters."""
 
+    family: Family
     dtype: Any = None
 
     @nn.compact
@@ -59,31 +60,50 @@ class Fusion(nn.Module):
         h = DepthConvBlock(2 * channels, self.dtype, name="block_0")(h)
         # Training starts with quant_step 1, scale 1, mean 0: a clamped scale has no gradient.
         return DepthConvBlock(
-            PARAMETERS_PER_CHANNEL * channels,
+            (1 + width(self.family)) * channels,
             self.dtype,
-            bias_init=sections_init(1.0, 1.0, 0.0),
+            bias_init=parameters_init(self.family, channels, before=(1.0,)),
             name="block_1",
         )(h)
 
 
 class CategoricalHyperprior(nn.Module):
-    """The four steps from y to the prior's parameters, one method each."""
+    """z as indices of a codebook, and from them the prior's parameters of y.
+
+    The latent is "z". `prior` follows from it: quant_step and the parameters of y's family.
+
+    Attributes:
+      channels: C of y, and of z before it is quantised.
+      codebook_size: how many values z has at a position.
+      family: of y.
+    """
 
     channels: int
     codebook_size: int
+    family: Family
     dtype: Any = None
 
     def setup(self):
         self.h_a = HyperAnalysis(self.dtype)
         self.quantizer = VectorQuantizer(self.codebook_size, self.channels)
         self.h_s = HyperSynthesis(self.dtype)
-        self.fusion = Fusion(self.dtype)
+        self.fusion = Fusion(self.family, self.dtype)
 
-    def analysis(self, y: jax.Array) -> jax.Array:
-        """y [B, H, W, C] -> z [B, H/4, W/4, C]."""
-        return self.h_a(y)
+    @nn.nowrap
+    def latents(self) -> tuple[Latent, ...]:
+        """What is sent before y."""
+        return (Latent("z", "hyperprior", "h, w", vectors=True),)
 
-    def quantize(self, z: jax.Array) -> VectorQuantized:
+    @nn.nowrap
+    def derived(self) -> dict[str, Derived]:
+        """What the context model reads: "prior"."""
+        return {"prior": Derived("hyperprior", "prior_params", ("z",))}
+
+    def targets(self, y: jax.Array) -> dict[str, jax.Array]:
+        """y [B, H, W, C] -> what is quantised: z [B, H/4, W/4, C]."""
+        return {"z": self.h_a(y)}
+
+    def quantise(self, z: jax.Array) -> VectorQuantized:
         """Nearest codebook rows of z [B, h, w, C]."""
         return self.quantizer(z)
 
@@ -92,5 +112,5 @@ class CategoricalHyperprior(nn.Module):
         return self.quantizer.embed(indices)
 
     def prior_params(self, z_hat: jax.Array) -> jax.Array:
-        """z_hat [B, h, w, C] -> [B, 4h, 4w, 3C]: quant_step (not clamped), scales, means."""
+        """z_hat [B, h, w, C] -> [B, 4h, 4w, (1 + P) C]: quant_step (not clamped), parameters."""
         return self.fusion(self.h_s(z_hat))

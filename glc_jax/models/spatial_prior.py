@@ -5,15 +5,16 @@ cell; in every step each group codes another member, so that each step covers a 
 elements evenly. Source: GLC, section 3.3, after DCVC-DC (Li et al. 2023, arXiv 2302.14402).
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from glc_jax.models.layers import DepthConvBlock, conv1x1, sections_init
+from glc_jax.entropy.families import Family
+from glc_jax.entropy.groups import Block, Group, Latent
+from glc_jax.models.family_parameters import parameters_init, split_parameters, width
+from glc_jax.models.layers import DepthConvBlock, conv1x1
 
 STEPS = 4
 MIN_QUANT_STEP = 0.5
@@ -22,88 +23,76 @@ MIN_QUANT_STEP = 0.5
 STEP_MEMBERS = ((0, 1, 2, 3), (3, 2, 1, 0), (2, 3, 0, 1), (1, 0, 3, 2))
 
 
-def step_mask(step: int, height: int, width: int, channels: int) -> np.ndarray:
-    """True where `step` codes: [height, width, channels] bool."""
-    rows, columns = np.indices((height, width))
-    member = (rows % 2) * 2 + columns % 2
-    group = np.arange(channels) // (channels // STEPS)
-    return member[..., None] == np.asarray(STEP_MEMBERS[step])[group]
-
-
-class CodedY(NamedTuple):
-    """The outcome of the four steps, each [B, H, W, C].
-
-    y_q: rounded residuals, what the entropy coder sees. y_hat: the dequantised latent, quant_step
-    multiplied in. scales, means: those of the step that coded each element, scales not clamped.
-    """
-
-    y_q: jax.Array
-    y_hat: jax.Array
-    scales: jax.Array
-    means: jax.Array
-
-
-def split_prior_params(params: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """[B, H, W, 3C] -> quant_step (clamped from below), scales, means, each [B, H, W, C]."""
-    quant_step, scales, means = jnp.split(params, 3, axis=-1)
-    return jnp.maximum(quant_step, MIN_QUANT_STEP), scales, means
+def split_prior(prior: jax.Array, family: Family, channels: int) -> dict[str, jax.Array]:
+    """The hyperprior's [B, H, W, (1 + P) C] -> quant_step (clamped from below), parameters."""
+    quant_step = jnp.maximum(prior[..., :channels], MIN_QUANT_STEP)
+    return {"quant_step": quant_step, **split_parameters(prior[..., channels:], family)}
 
 
 class FourPartContext(nn.Module):
-    """Reduction, three adaptors and the shared spatial prior."""
+    """Reduction, three adaptors and the shared spatial prior.
+
+    Attributes:
+      channels: C of y, a multiple of 4.
+      family: the distributions of y.
+    """
 
     channels: int
+    family: Family
     dtype: Any = None
 
     def setup(self):
-        width = 2 * self.channels
+        hidden = 2 * self.channels
         self.reduction = conv1x1(self.channels, self.dtype, None)
-        self.adaptor_1 = DepthConvBlock(width, self.dtype)
-        self.adaptor_2 = DepthConvBlock(width, self.dtype)
-        self.adaptor_3 = DepthConvBlock(width, self.dtype)
+        self.adaptor_1 = DepthConvBlock(hidden, self.dtype)
+        self.adaptor_2 = DepthConvBlock(hidden, self.dtype)
+        self.adaptor_3 = DepthConvBlock(hidden, self.dtype)
         # Training starts with scale 1 and mean 0: a clamped scale has no gradient.
-        inits = (nn.initializers.zeros, nn.initializers.zeros, sections_init(1.0, 0.0))
-        self.prior = [DepthConvBlock(width, self.dtype, bias_init=init) for init in inits]
+        last = DepthConvBlock(
+            width(self.family) * self.channels,
+            self.dtype,
+            bias_init=parameters_init(self.family, self.channels),
+        )
+        self.prior = [DepthConvBlock(hidden, self.dtype), DepthConvBlock(hidden, self.dtype), last]
 
-    def reduce(self, params: jax.Array) -> jax.Array:
-        """The prior's parameters [B, H, W, 3C] as context for the later steps: [B, H, W, C]."""
-        return self.reduction(params)
+    @nn.nowrap
+    def latents(self) -> tuple[Latent, ...]:
+        """y, coded in steps of quant_step."""
+        return (Latent("y", "context", f"4*h, 4*w, {self.channels}", unit="quant_step"),)
 
-    def step_params(
-        self, step: int, y_hat: jax.Array, reduced: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Scales and means, each [B, H, W, C], of step 1, 2 or 3.
+    @nn.nowrap
+    def groups(self) -> tuple[Group, ...]:
+        """The four steps."""
+        size = self.channels // STEPS
+        return tuple(
+            Group(
+                f"y/{step}",
+                "y",
+                tuple(
+                    Block((member // 2, 2), (member % 2, 2), (g * size, (g + 1) * size))
+                    for g, member in enumerate(STEP_MEMBERS[step])
+                ),
+                self.family,
+                "context",
+                step,
+                ("y", "reduced") if step else ("prior",),
+            )
+            for step in range(STEPS)
+        )
 
-        y_hat [B, H, W, C] holds the elements decoded so far, in units of quant_step, and 0
-        elsewhere.
+    def parameters(self, step: int, *reads: jax.Array) -> dict[str, jax.Array]:
+        """The family's parameters [B, H, W, C] at a step.
+
+        Step 0 reads the hyperprior's (1 + P) C values, and gives quant_step and "reduced", the
+        context of the later steps [B, H, W, C], as well. The others read y [B, H, W, C], the
+        elements decoded so far, in units of quant_step and 0 elsewhere, and "reduced".
         """
+        if step == 0:
+            (prior,) = reads
+            given = split_prior(prior, self.family, self.channels)
+            return {**given, "reduced": self.reduction(prior)}
         adaptor = (self.adaptor_1, self.adaptor_2, self.adaptor_3)[step - 1]
-        h = adaptor(jnp.concatenate([y_hat, reduced], axis=-1))
+        h = adaptor(jnp.concatenate(reads, axis=-1))
         for block in self.prior:
             h = block(h)
-        scales, means = jnp.split(h, 2, axis=-1)
-        return scales, means
-
-    def __call__(
-        self,
-        y: jax.Array,
-        params: jax.Array,
-        quantize: Callable[[jax.Array], jax.Array] = jnp.round,
-    ) -> CodedY:
-        """Code y [B, H, W, C] with the prior's parameters [B, H, W, 3C].
-
-        `quantize` maps the residual y / quant_step - means to y_q: rounding half to even, or a
-        differentiable stand-in.
-        """
-        quant_step, scales, means = split_prior_params(params)
-        y = y / quant_step
-        reduced = self.reduce(params)
-        total = CodedY(*(jnp.zeros_like(y) for _ in CodedY._fields))
-        for step in range(STEPS):
-            if step:
-                scales, means = self.step_params(step, total.y_hat, reduced)
-            mask = jnp.asarray(step_mask(step, *y.shape[1:]), y.dtype)
-            y_q = quantize(y - means)
-            coded = CodedY(y_q, y_q + means, scales, means)
-            total = CodedY(*(t + mask * c for t, c in zip(total, coded, strict=True)))
-        return total._replace(y_hat=total.y_hat * quant_step)
+        return split_parameters(h, self.family)

@@ -106,28 +106,25 @@ def measure_coding(config: Mapping[str, Any], height: int, width: int, peak: flo
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)
     rate = jax.ShapeDtypeStruct((1,), jnp.float32)
 
-    def encode(params: Any, image: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def encode(params: Any, image: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
         variables = {"params": params}
         latent = model.apply(variables, to_float(image), method="encode")
-        y = model.apply(variables, latent, rate, method="analysis")
-        z = model.apply(variables, y, method="hyper_analysis")
-        return y, model.apply(variables, z, method="quantize_z").indices
+        return model.apply(variables, latent, rate, method="targets")
 
-    def decode(params: Any, indices: jax.Array, y: jax.Array, rate: jax.Array) -> jax.Array:
-        variables = {"params": params}
-        z_hat = model.apply(variables, indices, method="embed_z")
-        prior = model.apply(variables, z_hat, method="prior_params")
-        coded = model.apply(variables, y.astype(jnp.float32), prior, method="code_y")
-        latent = model.apply(variables, coded.y_hat, rate, method="synthesis")
-        return model.apply(variables, latent, method="generate")
+    def decode(params: Any, targets: dict[str, jax.Array], rate: jax.Array) -> jax.Array:
+        def run(model: glc.GLC, targets: dict[str, jax.Array], rate: jax.Array) -> jax.Array:
+            coded = model.entropy_model().code(model, targets)
+            return model.generate(model.synthesis(coded["y"].values, rate))
 
-    y, indices = jax.eval_shape(encode, params, image, rate)
+        return model.apply({"params": params}, targets, rate, method=run)
+
+    targets = jax.eval_shape(encode, params, image, rate)
     if peak is not None:
-        params, image, rate, y, indices = random_values((params, image, rate, y, indices))
+        params, image, rate, targets = random_values((params, image, rate, targets))
     images = (1, height, width)
     return [
         measure("encode", jax.jit(encode), (params, image, rate), images, peak),
-        measure("decode", jax.jit(decode), (params, indices, y, rate), images, peak),
+        measure("decode", jax.jit(decode), (params, targets, rate), images, peak),
     ]
 
 

@@ -1,6 +1,5 @@
 """Held-out evaluation during training: PSNR, LPIPS, DISTS and estimated bpp of centre crops."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from glc_jax.data.augment import centre_crop
 from glc_jax.data.sources import Source
-from glc_jax.entropy import distributions
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.metrics.dists import dists
 from glc_jax.metrics.lpips import lpips
@@ -92,20 +90,12 @@ def _through_codebook(model: GLC, variables: Any, config: Any, images: jax.Array
 def _through_rates(model: GLC, variables: Any, config: Any, images: jax.Array):
     latent = model.apply(variables, to_float(images), method="encode")
     pixels = images.shape[1] * images.shape[2]
-    bits_of_z = math.log2(config["model"]["hyper_codebook_size"])
     out = {}
     for point in range(config["model"]["rate_points"]):
         rate = jnp.full(images.shape[0], point, jnp.float32)
-        y = model.apply(variables, latent, rate, method="analysis").astype(jnp.float32)
-        z = model.apply(variables, y, method="hyper_analysis").astype(jnp.float32)
-        vq = model.apply(variables, z, method="quantize_z")
-        prior = model.apply(variables, vq.quantized, method="prior_params").astype(jnp.float32)
-        coded = model.apply(variables, y, prior, method="code_y")
-        bits = jnp.sum(distributions.gaussian_bits(coded.y_q, coded.scales), axis=(1, 2, 3))
-        bits = bits + bits_of_z * vq.indices[0].size
-        latent_hat = model.apply(variables, coded.y_hat, rate, method="synthesis")
-        x_hat = model.apply(variables, latent_hat, method="generate")
-        out[f"rate_{point}"] = (x_hat, bits / pixels)
+        code = model.apply(variables, latent, rate, estimate=True, method="code")
+        x_hat = model.apply(variables, code.latent_hat, method="generate")
+        out[f"rate_{point}"] = (x_hat, code.bits() / pixels)
     return out
 
 

@@ -10,10 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import weights
-from glc_jax.codec import TRAINING_PARTS
 from glc_jax.data.pipeline import Batches
-from glc_jax.entropy import calibrate
-from glc_jax.entropy.range_coder import counted_frequencies
+from glc_jax.entropy import export as entropy_export
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
@@ -66,25 +64,22 @@ def at_rates(
     return {**config, "model": {**config["model"], "rate_points": len(rates)}}, params
 
 
-def coded_latents(
+def calibration_targets(
     model: glc.GLC, params: Any, batches: Batches, count: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(z_indices [B, h, w], y [B, 4h, 4w, C]) of `count` batches, the rates in turn."""
-    variables = {"params": params}
+) -> Iterator[dict[str, np.ndarray]]:
+    """What the entropy model quantises, by latent, of `count` batches, the rates in turn."""
 
     @jax.jit
-    def analyse(images: jax.Array, rate: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def analyse(params: Any, images: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
+        variables = {"params": params}
         latent = model.apply(variables, to_float(images), method="encode")
-        y = model.apply(variables, latent, rate, method="analysis")
-        z = model.apply(variables, y, method="hyper_analysis")
-        return model.apply(variables, z, method="quantize_z").indices, y
+        return model.apply(variables, latent, rate, method="targets")
 
     points = params["g_a"]["rate_scale"].shape[0]
     for number in range(count):
         images = batches[number]["image"]
         rate = (np.arange(len(images)) + number) % points
-        indices, y = analyse(images, rate.astype(np.float32))
-        yield np.asarray(indices), np.asarray(y)
+        yield jax.tree.map(np.asarray, analyse(params, images, rate.astype(np.float32)))
 
 
 def weights_tree(
@@ -95,25 +90,20 @@ def weights_tree(
     dtype: str,
     training_parts: bool,
 ) -> dict[str, Any]:
-    """What a weights file holds: "params" in `dtype`, "exact" and "z_prior".
+    """What a weights file holds: "params" in `dtype`, and "entropy".
 
-    The integer networks are calibrated, and z's prior counted, on `count` of the batches, with
+    The exact entropy model is calibrated, and z's prior counted, on `count` of the batches, with
     the parameters as they will be stored. Without `training_parts` the code predictors, which no
     file needs, are left out.
     """
     if not training_parts:
-        params = {name: part for name, part in params.items() if name not in TRAINING_PARTS}
+        params = {n: part for n, part in params.items() if n not in weights.TRAINING_PARTS}
     stored = jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf, dtype)), params)
     used = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), stored)
     model = glc.build(config["model"])
-    pairs = list(coded_latents(model, used, batches, count))
-    size = config["model"]["hyper_codebook_size"]
-    counts = sum(np.bincount(indices.reshape(-1), minlength=size) for indices, _ in pairs)
-    return {
-        "params": stored,
-        "exact": calibrate.quantise(used, pairs),
-        "z_prior": {"frequencies": counted_frequencies(counts)},
-    }
+    targets = list(calibration_targets(model, used, batches, count))
+    entropy = entropy_export.export(model.entropy_model(), model.run, {"params": used}, targets)
+    return {"params": stored, "entropy": entropy}
 
 
 def export(

@@ -16,10 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from glc_jax.entropy import quantize
-from glc_jax.entropy.families import Gaussian
 from glc_jax.losses import code_prediction
 from glc_jax.models.glc import GLC
-from glc_jax.models.spatial_prior import split_prior_params
 from glc_jax.training.codebook import code_share
 
 _TURNS_PERIOD = 1000  # steps after which the turns begin anew: float32 counts them exactly
@@ -139,10 +137,6 @@ def codebooks(stage: int) -> tuple[str, ...]:
     return (LATENT_CODEBOOK,) if stage == 1 else (HYPER_CODEBOOK,)
 
 
-RESIDUALS = Gaussian().trainable()
-"""The family of y's residuals."""
-
-
 def _codes(indices: jax.Array, vectors: jax.Array, size: int) -> Codes:
     vectors = jax.lax.stop_gradient(vectors).astype(jnp.float32)
     vectors = vectors.reshape(vectors.shape[0], -1, vectors.shape[-1])
@@ -162,25 +156,25 @@ def _transform_coding(
     l_hat and the rate come from what the quantiser gives for each. The steps of the context model
     share a sample's noise, on disjoint elements.
     """
-    y = model.apply(variables, latent, samples.rate, method="analysis").astype(jnp.float32)
-    z = model.apply(variables, y, method="hyper_analysis").astype(jnp.float32)
-    vq = model.apply(variables, z, method="quantize_z")
-    z_hat = jnp.where(samples.codebook_ready, vq.quantized, z)
-    params = model.apply(variables, z_hat, method="prior_params").astype(jnp.float32)
+    ready = samples.codebook_ready
     quantiser = quantize.from_config(config["quantizer"])
     moment = quantize.Moment(samples.step, samples.keys)
-    coded = model.apply(
-        variables, y, params, lambda r: quantiser(r, moment).values, method="code_y"
+    code = model.apply(
+        variables,
+        latent.astype(jnp.float32),
+        samples.rate,
+        lambda residuals: quantiser(residuals, moment),
+        vectors=lambda vq, z: jnp.where(ready, vq.quantized, z),
+        training=True,
+        method="code",
     )
-    latent_hat = model.apply(variables, coded.y_hat, samples.rate, method="synthesis")
-    latent_hat = latent_hat.astype(jnp.float32)
-
-    quant_step = split_prior_params(params)[0]
-    coded_values = quantiser(y / quant_step - coded.means, moment).coded_values
-    bits = RESIDUALS.bits(coded_values, scale=coded.scales.astype(jnp.float32))
-    bits = jnp.sum(bits, axis=(1, 2, 3))
+    latent_hat = code.latent_hat.astype(jnp.float32)
+    # Symbols whose probabilities do not depend on parameters cost the same whatever is trained.
+    groups = [group for group in model.entropy_model().groups if group.family.parameters]
+    bits = sum(code.coded[group.latent].bits[group.name] for group in groups)
     bpp = bits / (images.shape[1] * images.shape[2])
     lambdas = jnp.asarray(config["lambdas"], jnp.float32)[samples.rate.astype(jnp.int32)]
+    vq = code.coded["z"].quantised
 
     target = jax.lax.stop_gradient(latent).astype(jnp.float32)
     indices = model.apply(variables, target, method="vector_quantize").indices
@@ -197,5 +191,9 @@ def _transform_coding(
         f"bpp_y_{point}": points * jnp.mean(bpp * (samples.rate == point))
         for point in range(points)
     }
-    codes = {HYPER_CODEBOOK: _codes(vq.indices, z, config["model"]["hyper_codebook_size"])}
+    codes = {
+        HYPER_CODEBOOK: _codes(
+            vq.indices, code.targets["z"], config["model"]["hyper_codebook_size"]
+        )
+    }
     return Forward(None, losses, metrics, codes), latent_hat, indices

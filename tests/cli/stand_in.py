@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from glc_jax import bitstream, memory, weights
-from glc_jax.errors import BitstreamError
+from glc_jax.errors import BitstreamError, InputError
 
 HEIGHT, WIDTH = 48, 64
 
@@ -29,11 +29,20 @@ class StandIn:
         limit = self.max_memory
         memory.require(height * width, limit, height, width, f"to {operation}", limit or 10**9)
 
+    def nearest_rate(self, rate):
+        if rate is None:
+            return 1.5
+        if not 0 <= rate <= 3:
+            raise InputError(f"rate {rate} is not within 0 .. 3.")
+        return bitstream.rate_of(bitstream.nearest_level(rate, 3), 3)
+
     def compress(self, image, rate):
         height, width, _ = image.shape
         payload = bytes(round(100 + 100 * rate))
         return bitstream.serialise(
-            bitstream.Container(width, height, rate, self.fingerprint, payload, False, False, 7)
+            bitstream.Container(
+                width, height, bitstream.nearest_level(rate, 3), self.fingerprint, payload, 0, 7
+            )
         )
 
     def compress_to_size(self, image, target_bytes):

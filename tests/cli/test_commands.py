@@ -4,7 +4,6 @@ The stand-in writes real containers, so `glc info` and the checks before decodin
 """
 
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -20,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glc_jax import bitstream, cli, facts, images, weights
+from glc_jax import bitstream, cli, images, weights
 from glc_jax.cli import process
 from glc_jax.errors import InputError
 from tests.cli.stand_in import HEIGHT, WIDTH, StandIn, Stream, files, picture, said
@@ -56,7 +55,7 @@ def test_named_output_is_replaced(here):
     picture("photo.png")
     for rate in ("3", "0"):
         assert cli.run(["compress", "photo.png", "-o", "x.glc", "--rate", rate]) == 0
-    assert bitstream.parse(Path("x.glc").read_bytes()).rate == 0
+    assert bitstream.parse(Path("x.glc").read_bytes()).level == 0
 
 
 def test_name_that_glc_chose_is_not_replaced(here, capsys):
@@ -215,7 +214,7 @@ def test_preview(here):
 def test_the_rate_that_is_printed_is_that_of_the_file(here, capsys):
     picture("photo.png")
     assert cli.run(["compress", "photo.png", "--rate", "0.001"]) == 0
-    assert bitstream.parse(Path("photo.glc").read_bytes()).rate == 0
+    assert bitstream.parse(Path("photo.glc").read_bytes()).level == 0
     assert ", rate 0, " in capsys.readouterr().err
 
 
@@ -438,7 +437,7 @@ def test_unknown_picture_format(here, capsys, output):
         [],
         ["compress"],
         ["frobnicate"],
-        ["compress", "photo.png", "--rate", "3.1"],
+        ["compress", "photo.png", "--rate", "-0.1"],
         ["compress", "photo.png", "--rate", "nan"],
         ["compress", "photo.png", "--rate", "much"],
         ["compress", "photo.png", "--rate", "1", "--target-bytes", "100"],
@@ -547,7 +546,7 @@ def test_info(here, capsys):
     assert "64 x 48" in capsys.readouterr().out
     assert (first["width"], first["height"], first["rate"]) == (WIDTH, HEIGHT, 1.25)
     assert sum(first["sections"].values()) == first["bytes"] == size
-    assert first["payload"] == {"z": 10 / 8, "y": 225 - 10 / 8}  # one index of 1024
+    assert first["payload"] == {}  # the stand-in has no groups
     assert first["weights"]["name"] == "stand-in"
 
 
@@ -564,12 +563,14 @@ def test_info_of_foreign_weights_says_so(here, capsys, monkeypatch):
     assert json.loads(capsys.readouterr().out)["weights"]["name"] == "stand-in"
 
 
-@pytest.mark.parametrize("name", ["natural", "face", "tiny"])
-def test_z_stride_is_that_of_the_models(name):
-    from glc_jax.models import glc
-
-    model = importlib.import_module(f"configs.{name}").model_config()
-    assert facts.z_stride(model) == glc.size_multiple(model)
+def test_info_tells_the_bytes_of_each_group(capsys):
+    folder = Path(__file__).parents[1] / "data" / "version_2"
+    file, own = str(folder / "rate_0.glc"), str(folder / "small.safetensors")
+    assert cli.run(["info", "--json", file, "--weights", own]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["payload"]) == ["z", "y/0", "y/1", "y/2", "y/3"]
+    payload = found["sections"]["payload"]
+    assert payload - 1.01 < sum(found["payload"].values()) <= payload
 
 
 def test_models(here, capsys):
@@ -595,9 +596,7 @@ def test_one_bad_file_does_not_hide_the_others_of_a_folder(here, capsys):
 
 
 def container(payload: bytes, fingerprint: bytes) -> bytes:
-    return bitstream.serialise(
-        bitstream.Container(WIDTH, HEIGHT, 1.0, fingerprint, payload, False, False, 7)
-    )
+    return bitstream.serialise(bitstream.Container(WIDTH, HEIGHT, 84, fingerprint, payload, 0, 7))
 
 
 def test_verify(here, capsys):

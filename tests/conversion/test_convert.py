@@ -87,7 +87,7 @@ def test_the_file_says_where_it_comes_from(converted):
     assert described.provenance["checkpoint"] == "micro_glc.pth.tar"
     assert len(described.provenance["checkpoint_sha256"]) == 64
     assert described.provenance["calibration"] == "2 named pictures"
-    assert described.provenance["exact_networks_cost"].endswith("% bits on them")
+    assert described.provenance["exact_entropy_model_cost"].endswith("% bits on them")
     assert described.config == json.loads(json.dumps(micro.config()))
     assert described.parameters == sum(array.size for array in micro.glc_state().values())
 

@@ -1,82 +1,84 @@
-"""Prints, as JSON, what the files of tests/data/version_1 decode to in this process.
+"""Prints, as JSON, what the files of tests/data decode to in this process, by version.
 
     python -m tests.entropy.decode_digests
 
-A test runs this under different flags and compares. Keys: "alone" and "batch" (the four files of
-one size, in one batch), "interpreted" (without jit), "bytes" (int8 limbs); "float" is a digest of
-what the float networks give on the same input, which flags are free to change.
+A test runs this under different flags and compares. Keys: "alone", the four files of one size;
+"interpreted" (without jit) and "bytes" (int8 limbs), the first of them; "batch", the four encoded
+again in one batch, and "payloads", the bytes that this writes; "float" is a digest of what the
+float networks give on the same input, which flags are free to change.
 """
 
 import hashlib
 import json
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import bitstream, weights
-from glc_jax.entropy.exact import EntropyNetworks
+from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import ByteLimbs, Float64
-from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.models import glc
-from tests import small_model
-
-FOLDER = pathlib.Path(__file__).parents[1] / "data" / "version_1"
-NAMES = [f"rate_{rate}" for rate in range(4)]
+from tests import kept_files, small_model
 
 
-def digest(*arrays: np.ndarray) -> str:
+def digest(*arrays: np.ndarray | bytes) -> str:
     sha = hashlib.sha256()
     for array in arrays:
-        sha.update(np.ascontiguousarray(array))
+        sha.update(array if isinstance(array, bytes) else np.ascontiguousarray(array))
     return sha.hexdigest()
 
 
-def main() -> None:
-    loaded = weights.load(FOLDER / "small.safetensors")
-    prior = loaded.tree["z_prior"]["frequencies"]
-    networks = EntropyNetworks(loaded.tree["exact"], Float64())
-    coder = SymbolCoder(networks.tables, prior.size, prior)
+def containers(version: int) -> list[bitstream.Container]:
+    """The files of one size."""
+    files = kept_files.files(version)
+    return [bitstream.parse(files[name][0]) for name in kept_files.SAME_SIZE]
 
-    def decoders(names):
-        containers = [bitstream.parse((FOLDER / f"{name}.glc").read_bytes()) for name in names]
-        rows = -(-containers[0].height // small_model.MULTIPLE)
-        columns = -(-containers[0].width // small_model.MULTIPLE)
-        opened = [
-            coder.decoder(CodedSymbols(c.payload, c.z_prior, c.zeros_skipped)) for c in containers
-        ]
-        z_indices = np.stack([d.z(rows * columns).reshape(rows, columns) for d in opened])
-        return z_indices, opened
 
-    def decode(names, networks=networks):
-        z_indices, opened = decoders(names)
-        return networks.decode(
-            z_indices,
-            lambda step, index: np.stack([d.step(t) for d, t in zip(opened, index, strict=True)]),
-        ).y_hat_fixed
+def decode(model: ExactModel, container: bitstream.Container) -> Coded:
+    sides = container.height, container.width
+    height, width = (-(-side // small_model.MULTIPLE) for side in sides)
+    return model.decode(container.payload, container.options, height, width)
 
-    one = NAMES[:1]
-    found = {
-        "alone": [digest(decode([name])[0]) for name in NAMES],
-        "batch": [digest(y_hat) for y_hat in decode(NAMES)],
-        "bytes": [digest(decode(one, EntropyNetworks(loaded.tree["exact"], ByteLimbs()))[0])],
-    }
+
+def targets(model: ExactModel, decoded: list[Coded]) -> dict[str, np.ndarray]:
+    """What an encoder that made these symbols may have been given, as one batch."""
+    unit = np.concatenate([one.units["y"] for one in decoded])
+    values = np.concatenate([one.values["y"] for one in decoded])
+    exponent = next(latent.exponent for latent in model.latents if latent.name == "y")
+    z = np.concatenate([one.symbols["z"] for one in decoded])
+    return {"z": z, "y": np.ldexp(values.astype(np.float64), -exponent) * unit}
+
+
+def digests(version: int) -> dict[str, list[str]]:
+    loaded = weights.load(kept_files.folder(version) / "small.safetensors")
+    model = ExactModel(loaded.entropy, Float64())
+    files = containers(version)
+    alone = [decode(model, container) for container in files]
+    together = model.encode(targets(model, alone))
+    limbs = decode(ExactModel(loaded.entropy, ByteLimbs()), files[0])
     with jax.disable_jit():
-        found["interpreted"] = [digest(decode(one)[0])]
-
-    model = glc.build(small_model.MODEL)
-    variables = {
-        "params": jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), loaded.tree["params"])
+        interpreted = decode(model, files[0])
+    return {
+        "alone": [digest(one.values["y"][0]) for one in alone],
+        "batch": [digest(y_hat) for y_hat in together.values["y"]],
+        "payloads": [digest(model.write(together, i)[0]) for i in range(len(files))],
+        "bytes": [digest(limbs.values["y"][0])],
+        "interpreted": [digest(interpreted.values["y"][0])],
+        "float": [digest(floats(loaded, together.symbols["z"]))],
     }
-    floats = jax.jit(
-        lambda z: model.apply(
-            variables, model.apply(variables, z, method="embed_z"), method="prior_params"
-        )
-    )
-    found["float"] = [digest(np.asarray(floats(decoders(NAMES)[0])))]
-    print(json.dumps(found))
+
+
+def floats(loaded: weights.Weights, indices: np.ndarray) -> np.ndarray:
+    """The prior's parameters of y, in floats."""
+    model = glc.build(small_model.MODEL)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), loaded.tree["params"])
+
+    def prior(model: glc.GLC, indices: jax.Array) -> jax.Array:
+        return model.hyperprior.prior_params(model.hyperprior.embed(indices))
+
+    return np.asarray(jax.jit(lambda z: model.run({"params": params}, prior, z))(indices))
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps({version: digests(version) for version in kept_files.VERSIONS}))

@@ -1,208 +1,329 @@
-import copy
+"""Any function becomes a program: close to the floats, and the same in every arithmetic."""
+
+import inspect
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from glc_jax.entropy import calibrate, exact, table_making
-from glc_jax.entropy.distributions import gaussian_bits
-from glc_jax.entropy.exact import EntropyNetworks
-from glc_jax.entropy.integer import LIMIT, ByteLimbs, Float64, NumPy
-from glc_jax.errors import WeightsError
-from glc_jax.models.spatial_prior import step_mask
-from tests.entropy import small_networks
+from glc_jax.entropy import exact, integer
+from glc_jax.errors import ConfigError, WeightsError
+from tests.entropy import networks
+
+SHAPE = ("b, h, w, 8",)
 
 
-@pytest.fixture(scope="module")
-def networks():
-    return EntropyNetworks(small_networks.tree(), Float64())
+def picture(seed: int, *size: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(*size, 8)).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def others():
-    """The same networks on the other carriers."""
-    return [EntropyNetworks(small_networks.tree(), a) for a in (ByteLimbs(), NumPy())]
+def indices(seed: int, *size: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 8, size).astype(np.int32)
 
 
-def assert_same(a, b):
-    for name in ("y_q", "y_hat_fixed", "y_hat"):
-        np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
-    for (y_q_a, table_a), (y_q_b, table_b) in zip(a.steps, b.steps, strict=True):
-        np.testing.assert_array_equal(y_q_a, y_q_b)
-        np.testing.assert_array_equal(table_a, table_b)
+def together(functions):
+    return lambda x: {name: function(x) for name, function in functions.items()}
 
 
-@given(st.integers(0, 2**32), st.sampled_from([1.0, 30.0, 1000.0]))
-@settings(deadline=None, max_examples=15)
-def test_all_arithmetics_agree_bit_for_bit(networks, others, seed, loudness):
-    """Also far outside the calibrated ranges, where everything saturates."""
-    z_indices, y = small_networks.inputs(seed)
-    coded = networks.encode(z_indices, y * loudness)
-    for other in others:
-        assert_same(other.encode(z_indices, y * loudness), coded)
+def values(program, outputs):
+    return {
+        name: np.ldexp(integers.astype(np.float64), -np.asarray(program.exponents[name]))
+        for name, integers in outputs.items()
+    }
 
 
-@given(st.integers(0, 2**32))
-@settings(deadline=None, max_examples=10)
-def test_all_arithmetics_agree_on_weights_at_their_limits(seed):
-    rng = np.random.default_rng(seed)
-    tree = copy.deepcopy(small_networks.tree())
-
-    def push(node):
-        for key, value in node.items():
-            if isinstance(value, dict):
-                push(value)
-            elif key in ("kernel", "codebook"):
-                node[key] = rng.choice(np.int16([-LIMIT, 0, LIMIT]), value.shape)
-
-    push(tree["layers"])
-    z_indices, y = small_networks.inputs(seed)
-    coded = EntropyNetworks(tree, Float64()).encode(z_indices, y)
-    for arithmetic in (ByteLimbs(), NumPy()):
-        assert_same(EntropyNetworks(tree, arithmetic).encode(z_indices, y), coded)
+def error(found, wanted):
+    wanted = np.asarray(wanted, np.float64)
+    assert found.shape == wanted.shape
+    return np.sqrt(((found - wanted) ** 2).mean() / max((wanted**2).mean(), 1e-30))
 
 
-def test_decoding_rebuilds_what_was_encoded(networks):
-    z_indices, y = small_networks.inputs(1)
-    coded = networks.encode(z_indices, y)
-
-    def read(step, table_index):
-        y_q, written_with = coded.steps[step]
-        np.testing.assert_array_equal(table_index, written_with)
-        return y_q
-
-    assert_same(networks.decode(z_indices, read), coded)
-
-
-def test_a_preview_is_a_decoding_of_zeros(networks):
-    z_indices, _ = small_networks.inputs(1)
-    zeros = networks.decode(z_indices, lambda step, table_index: np.zeros(table_index.shape, int))
-    preview = networks.preview(z_indices)
-    assert_same(preview, zeros)
-    assert not preview.y_q.any()
-
-
-def test_a_batch_gives_what_its_pictures_give_alone(networks):
-    z_indices, y = small_networks.inputs(2, batch=4)
-    together = networks.encode(z_indices, y)
-    for i in range(4):
-        alone = networks.encode(z_indices[i : i + 1], y[i : i + 1])
-        np.testing.assert_array_equal(alone.y_hat_fixed[0], together.y_hat_fixed[i])
-        for (_, table), (_, tables_together) in zip(alone.steps, together.steps, strict=True):
-            np.testing.assert_array_equal(table[0], tables_together[i])
+def check(functions, draw, shapes, arithmetics):
+    """Compiles, and compares on a picture of another size than the calibration's."""
+    function = together(functions)
+    program = exact.compile(function, [(draw(s, 2, 4, 6),) for s in range(4)], shapes)
+    x = draw(9, 1, 6, 8)
+    outputs = program(x, arithmetic=integer.NumPy())
+    floats = function(jnp.asarray(x))
+    found = values(program, outputs)
+    errors = {name: error(found[name], floats[name]) for name in functions}
+    assert {name: e for name, e in errors.items() if not e <= 0.005} == {}
+    read = exact.Program.from_arrays(program.to_arrays())
+    for other in (program, read):
+        for arithmetic in arithmetics:
+            again = other(x, arithmetic=arithmetic)
+            differ = [name for name in functions if not np.array_equal(outputs[name], again[name])]
+            assert differ == [], type(arithmetic).__name__
+    return program
 
 
-def test_compiled_or_not_is_the_same(networks):
-    z_indices, y = small_networks.inputs(3, batch=1)
-    with jax.disable_jit():
-        interpreted = networks.encode(z_indices, y)
-    assert_same(interpreted, networks.encode(z_indices, y))
+@pytest.mark.parametrize("theme", networks.PICTURES)
+def test_networks_that_nobody_knew(theme):
+    check(networks.PICTURES[theme](), picture, SHAPE, [integer.HostFloat64()])
 
 
-def test_64_bits_do_not_leak(networks):
-    coded = networks.encode(*small_networks.inputs(0))
-    assert coded.y_hat.dtype == np.float32
-    assert jnp.ones(1).dtype == jnp.float32
-    assert not jax.config.jax_enable_x64
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", networks.PICTURES)
+def test_networks_in_what_xla_compiles(theme):
+    check(networks.PICTURES[theme](), picture, SHAPE, [integer.Float64(), integer.ByteLimbs()])
 
 
-def float_coding(z_indices, y):
-    """The trained float networks on the same input, through the Linen modules."""
-    params = small_networks.params()
-    hyperprior, context = ({"params": params[part]} for part in ("hyperprior", "context"))
-    z_hat = small_networks.HYPERPRIOR.apply(hyperprior, z_indices, method="embed")
-    prior = small_networks.HYPERPRIOR.apply(hyperprior, z_hat, method="prior_params")
-    return small_networks.CONTEXT.apply(context, y, prior)
+def test_functions_of_indices():
+    arithmetics = [integer.HostFloat64(), integer.Float64(), integer.ByteLimbs()]
+    check(networks.INTEGERS, indices, ("b, h, w",), arithmetics)
 
 
-def test_integers_follow_the_float_networks(networks):
-    z_indices, y = small_networks.inputs(7, batch=4)
-    exactly, floats = networks.encode(z_indices, y), float_coding(z_indices, y)
-    assert np.mean(exactly.y_q != floats.y_q) < 0.005
-    same = exactly.y_q == np.asarray(floats.y_q)
-    errors = np.abs(exactly.y_hat - floats.y_hat)[same]
-    assert np.median(errors) < 0.003
+def test_a_network_in_all_arithmetics():
+    convolutions = networks.PICTURES["convolutions"]()
+    some = {
+        "softmax": jax.nn.softmax,
+        "groups": convolutions["groups"],
+        "stride": convolutions["stride_same"],
+        "gelu": lambda x: jax.nn.gelu(x @ networks.D),
+    }
+    check(some, picture, SHAPE, [integer.Float64(), integer.ByteLimbs(), integer.HostFloat64()])
 
 
-def test_exactness_costs_at_most_half_a_percent(networks):
-    """On input that follows the model, so that its estimate is what an ideal coder needs."""
-    z_indices, _ = small_networks.inputs(8, batch=8)
-    rng = np.random.default_rng(0)
-    scale = 2.0 ** ((np.arange(150) - 1) / 16 - 3.25)
+def test_two_inputs_of_related_sizes():
+    def function(x, y):
+        up = jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+        return {"a": up + y, "b": jnp.concatenate([up, y], -1) @ networks.weights(16, 4)}
 
-    def sample(step, table_index):
-        return np.rint(rng.normal(size=table_index.shape) * scale[table_index] * (table_index > 0))
+    def draw(seed, h, w):
+        return picture(seed, 1, h, w), picture(seed + 50, 1, 2 * h, 2 * w)
 
-    drawn = networks.decode(z_indices, sample)
-    exactly, floats = networks.encode(z_indices, drawn.y_hat), float_coding(z_indices, drawn.y_hat)
-    estimate = float(gaussian_bits(floats.y_q, floats.scales).sum())
-    bits = sum(networks.tables.bits(y_q, table_index).sum() for y_q, table_index in exactly.steps)
-    assert abs(bits / estimate - 1) < 0.005
-
-
-@pytest.mark.parametrize("step", range(4))
-def test_a_step_covers_the_elements_of_its_mask(step):
-    x = np.random.default_rng(0).normal(size=(2, 6, 4, 8))
-    part = exact.take_step(x, step)
-    assert part.shape == (2, 3, 2, 8)
-    back = np.zeros_like(x)
-    exact.put_step(back, step, part)
-    np.testing.assert_array_equal(back, x * step_mask(step, 6, 4, 8))
+    shapes = ("b, h, w, 8", "b, 2*h, 2*w, 8")
+    program = exact.compile(function, [draw(s, 2, 3) for s in range(3)], shapes)
+    x = draw(7, 3, 5)
+    found = values(program, program(*x, arithmetic=integer.NumPy()))
+    wanted = function(*(jnp.asarray(one) for one in x))
+    assert max(error(found[name], wanted[name]) for name in wanted) < 0.002
+    with pytest.raises(WeightsError, match="was given"):
+        program(x[0], x[1][:, 1:])
 
 
-def test_weights_may_bring_their_own_tables():
-    own = table_making.compute_tables(lambda x: (-x * 2).exp() / 2)  # Laplace
-    networks = EntropyNetworks(small_networks.tree() | {"tables": own.to_arrays()}, NumPy())
-    np.testing.assert_array_equal(networks.tables.frequencies[40], own.frequencies[40])
+def test_tables_of_positions():
+    """Constants of several axes, for pictures of one size."""
+    table = networks.weights(4, 6, 8)
+
+    def function(x):
+        return {"sum": x + table, "product": x * table, "query": (x + table) @ networks.D}
+
+    program = exact.compile(function, [(picture(s, 2, 4, 6),) for s in range(3)], ("b, 4, 6, 8",))
+    x = picture(5, 3, 4, 6)
+    found = values(program, program(x, arithmetic=integer.NumPy()))
+    assert max(error(found[name], wanted) for name, wanted in function(x).items()) < 0.002
 
 
-def test_incomplete_weights_are_refused():
-    for part in ("layers", "unit_exponent"):
-        tree = {k: v for k, v in small_networks.tree().items() if k != part}
-        with pytest.raises(WeightsError, match="incomplete"):
-            EntropyNetworks(tree, NumPy())
+# What is refused.
 
 
-def test_integers_are_within_their_limits():
-    def check(node):
-        for key, value in node.items():
-            if isinstance(value, dict):
-                check(value)
-            elif key in ("kernel", "codebook"):
-                assert value.dtype == np.int16
-                assert np.abs(value.astype(int)).max() <= LIMIT
-            elif key != "unit_exponent":
-                assert np.issubdtype(value.dtype, np.integer)
-
-    check(small_networks.tree()["layers"])
+def _sorted(x):
+    return {"y": jnp.sort(x @ networks.D, -1)}
 
 
-def test_every_output_channel_uses_its_16_bits():
-    kernel = small_networks.tree()["layers"]["context"]["reduction"]["kernel"]
-    largest = np.abs(kernel.astype(int)).max(axis=0)
-    assert (largest > LIMIT // 2 - 1).all()
+def _sorted_elsewhere(x):
+    y = x @ networks.D
+    return {"y": jnp.sort(y, -1)}
 
 
-def test_calibration_needs_data():
-    with pytest.raises(WeightsError, match="at least one picture"):
-        calibrate.quantise(small_networks.params(), [])
+def _largest_at(x):
+    return {"y": jnp.argmax(x, -1)}
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused(value):
-    params = copy.deepcopy(small_networks.params())
-    params["context"]["reduction"]["kernel"][0, 0] = value
-    with pytest.raises(WeightsError, match="cannot be made exact"):
-        calibrate.quantise(params, [small_networks.inputs(0)])
+def _looped(x):
+    return {"y": jax.lax.fori_loop(0, 3, lambda i, a: a @ networks.D, x)}
 
 
-def test_ranges_of_a_layer_are_those_of_its_outputs():
-    z_indices, y = small_networks.inputs(0)
-    ranges = calibrate.measure_ranges(small_networks.params(), [(z_indices, y)])
-    used = small_networks.params()["hyperprior"]["quantizer"]["codebook"][z_indices]
-    assert ranges["hyperprior/quantizer"] == np.abs(used).max()
-    more = calibrate.measure_ranges(small_networks.params(), [(z_indices, y), (z_indices, 2 * y)])
-    assert all(more[span] >= ranges[span] for span in ranges)
+def _masked(x):
+    return {"y": jax.nn.softmax(jnp.where(x > 0, x, -1e9))}
+
+
+def _power_of_values(x):
+    return {"y": jnp.abs(x) ** x[..., ::-1]}
+
+
+def _written(x):
+    return {"y": x.at[:, 0].set(0.0)}
+
+
+@pytest.mark.parametrize(
+    ("function", "primitive", "text"),
+    [
+        (_sorted, "sort", "jnp.sort"),
+        (_sorted_elsewhere, "sort", "jnp.sort"),  # the same call as above, from another line
+        (_largest_at, "argmax", "jnp.argmax"),
+        (_looped, "scan", "fori_loop"),
+        (_masked, "select_n", "jnp.where"),
+        (_power_of_values, "pow", "**"),
+        (_written, "scatter", ".at["),
+    ],
+)
+def test_a_refusal_names_the_primitive_and_the_line(function, primitive, text):
+    with pytest.raises(ConfigError) as caught:
+        exact.compile(function, [(picture(0, 1, 4, 6),)], SHAPE)
+    message = str(caught.value)
+    lines, first = inspect.getsourcelines(function)
+    line = first + next(number for number, one in enumerate(lines) if text in one)
+    assert message.startswith(f"{__file__}:{line} ({function.__name__}")
+    assert primitive in message
+
+
+def test_what_is_no_dict_and_no_data_is_refused():
+    with pytest.raises(ConfigError, match="dict"):
+        exact.compile(lambda x: x, [(picture(0, 1, 2, 2),)], SHAPE)
+    with pytest.raises(WeightsError, match="at least one"):
+        exact.compile(lambda x: {"y": x}, [], SHAPE)
+    with pytest.raises(ConfigError, match="1 arguments"):
+        exact.compile(lambda x: {"y": x}, [(picture(0, 1, 2, 2),) * 2], SHAPE)
+    with pytest.raises(WeightsError, match="finite"):
+        exact.compile(lambda x: {"y": x / 0}, [(picture(0, 1, 2, 2),)], SHAPE)
+
+
+# Calibration.
+
+
+def ramp(largest):
+    x = np.linspace(-largest, largest, 8 * 16).reshape(1, 4, 4, 8)
+    return x.astype(np.float32)
+
+
+def test_headroom():
+    """Values up to twice the calibration's hold; four times is beyond every choice of scale."""
+    program = exact.compile(lambda x: {"y": jnp.tanh(x / 8)}, [(ramp(1.0),)], SHAPE)
+    for factor, holds in ((1.9, True), (4.2, False)):
+        x = ramp(factor)
+        found = values(program, program(x, arithmetic=integer.NumPy()))["y"]
+        assert (np.abs(found - np.tanh(x / 8)).max() < 1e-4) == holds
+
+
+@pytest.mark.parametrize("largest", [0.7, 1.0, 1.3, 100.0, 3e5, 1e-5])
+def test_headroom_of_every_scale(largest):
+    limit, bits = integer.LIMIT, exact.lower.magnitude_exponent(largest, integer.LIMIT)
+    assert 2 * largest <= limit * 2.0**-bits < 4 * largest
+
+
+def test_inputs_are_clipped_to_their_limits():
+    program = exact.compile(lambda x: {"y": x * 2}, [(ramp(1.0),)], SHAPE)
+    x = ramp(1.0)
+    x.flat[:4] = 1e6, -1e6, np.inf, np.nan
+    for arithmetic in (integer.NumPy(), integer.HostFloat64()):
+        found = values(program, program(x, arithmetic=arithmetic))["y"].reshape(-1)
+        assert 4 <= found[0] <= 8
+        assert found[1] == -found[0]
+        assert found[2] == found[0]
+        assert found[3] == 0
+        assert np.abs(found[4:] - 2 * x.flat[4:]).max() < 1e-3
+
+
+def test_integers_of_other_programs_come_with_their_exponent():
+    exponents = np.array([4, 4, 4, 4, 10, 10, 10, 10])
+    program = exact.compile(
+        lambda x: {"y": x @ networks.D}, [(ramp(1.0),)], SHAPE, input_exponents=[exponents]
+    )
+    x = np.rint(np.ldexp(ramp(1.0).astype(np.float64), exponents))
+    found = values(program, program(x.astype(np.int64), arithmetic=integer.NumPy()))["y"]
+    assert error(found, np.ldexp(x, -exponents) @ networks.D) < 0.002
+
+
+@pytest.mark.parametrize("size", [1e5, 3e7])
+def test_exponents_of_0_and_below(size):
+    program = exact.compile(
+        lambda x: {"y": jnp.maximum(x @ networks.D, 0.5), "z": jax.nn.silu(x)},
+        [(ramp(size),)],
+        SHAPE,
+    )
+    assert program.exponents["y"] <= 8
+    assert program.input_exponents[0] <= 0
+    x = ramp(size)
+    found = values(program, program(x, arithmetic=integer.NumPy()))
+    assert error(found["y"], np.maximum(x @ networks.D, 0.5)) < 0.002
+    assert error(found["z"], jax.nn.silu(x)) < 0.002
+
+
+def test_forms_of_outputs():
+    forms = {"a": exact.OutputForm(exponent=5), "b": exact.OutputForm(exponent=20, limit=1000)}
+    program = exact.compile(
+        lambda x: {"a": x @ networks.D, "b": x}, [(ramp(1.0),)], SHAPE, forms=forms
+    )
+    outputs = program(ramp(1.0), arithmetic=integer.NumPy())
+    assert program.exponents == {"a": 5, "b": 20}
+    assert np.abs(outputs["a"] - 32 * (ramp(1.0) @ networks.D)).max() < 0.6
+    assert np.abs(outputs["b"]).max() == 1000
+
+
+def test_one_outlier_does_not_make_other_outputs_coarse():
+    program = exact.compile(
+        lambda x: {"scale": x[..., :4], "mean": x[..., 4:] * 1e6}, [(ramp(1.0),)], SHAPE
+    )
+    x = ramp(1.0)
+    found = values(program, program(x, arithmetic=integer.NumPy()))
+    assert np.abs(found["scale"] - x[..., :4]).max() < 1e-4
+
+
+def test_a_chain_is_rounded_once():
+    def function(x):
+        return {"y": (x @ networks.D + networks.D[0] + x) @ networks.E}
+
+    program = exact.compile(function, [(ramp(1.0),)], SHAPE)
+    kinds = [operation["op"] for operation in program.structure.operations]
+    assert kinds.count("dense") == 2
+    assert kinds.count("round") == 2  # before the second product, and of the output
+
+
+def test_equal_tables_are_stored_once_and_structures_are_equal():
+    def function(seed):
+        d = networks.weights(8, 8, seed=seed)
+        return lambda x: {"y": jax.nn.gelu(jax.nn.gelu(x @ d + 0.1) @ d) + 0.3 * x}
+
+    data = [(ramp(1.0),)]
+    a, b = (exact.compile(function(seed), data, SHAPE) for seed in (0, 1))
+    assert a.structure == b.structure
+    assert hash(a.structure) == hash(b.structure)
+    twice = exact.compile(lambda x: {"a": jnp.tanh(x), "b": jnp.tanh(x)}, data, SHAPE)
+    tables = [array for array in twice.arrays if array.size > 60_000]
+    assert len(tables) == 1
+
+
+# The report.
+
+
+def test_report_says_what_is_lost_and_where():
+    def function(x):
+        fine = x @ networks.D
+        coarse = jnp.exp(6 * fine)  # 16 bits over e^12: the worst of the two
+        return {"fine": fine, "coarse": coarse @ networks.E}
+
+    data = [(picture(s, 1, 4, 6),) for s in range(3)]
+    program = exact.compile(function, data, SHAPE)
+    report = program.report()
+    squares, differences, largest = 0.0, 0.0, 0.0
+    for (x,) in data:
+        found = values(program, program(x, arithmetic=integer.NumPy()))["coarse"]
+        wanted = np.asarray(function(jnp.asarray(x))["coarse"], np.float64)
+        squares, differences = (
+            squares + (wanted**2).sum(),
+            differences + ((found - wanted) ** 2).sum(),
+        )
+        largest = max(largest, np.abs(found - wanted).max())
+    assert report.outputs["coarse"].error == pytest.approx(np.sqrt(differences / squares), rel=1e-3)
+    assert report.outputs["coarse"].largest == pytest.approx(largest, rel=1e-3)
+    assert report.outputs["coarse"].error > report.outputs["fine"].error
+    assert report.outputs["fine"].saturated == 0
+    assert report.saturations == 0
+    lines, first = inspect.getsourcelines(function)
+    number = next(first + i for i, line in enumerate(lines) if "jnp.exp" in line)
+    assert report.worst_layer.startswith(f"{__file__}:{number} ")
+    assert report.outputs["coarse"].error / 2 < report.worst_error < report.outputs["coarse"].error
+    assert "loses most: " in str(report)
+    assert "coarse: error" in str(report)
+
+
+def test_report_counts_saturation():
+    forms = {"y": exact.OutputForm(exponent=4, limit=8)}
+    program = exact.compile(lambda x: {"y": x}, [(ramp(1.0),)], SHAPE, forms=forms)
+    report = program.report()
+    share = np.mean(np.rint(np.abs(ramp(1.0)) * 16) >= 8)
+    assert report.outputs["y"].saturated == pytest.approx(share)
+    assert report.saturations == round(share * 128)

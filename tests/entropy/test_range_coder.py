@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from glc_jax.entropy import range_coder, tables
-from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from glc_jax.errors import BitstreamError, WeightsError
+from tests.entropy.symbol_coder import CodedSymbols, SymbolCoder
 from tests.integer_coder import IntegerReader, IntegerWriter
 
 TOTAL = 1 << 24

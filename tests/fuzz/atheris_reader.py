@@ -2,35 +2,31 @@
 
     python -m tests.fuzz.atheris_reader [-max_total_time=60] [CORPUS]
 
-Feeds arbitrary bytes, and the same bytes behind a right check, to the parser and the range coder;
-stops at the first exception that is not a GLCError.
+Feeds arbitrary bytes, and the same bytes behind a right check, to the parser and the entropy
+decoder; stops at the first exception that is not a GLCError.
 """
 
 import binascii
+import pathlib
 import sys
 
 import atheris
 
 with atheris.instrument_imports():
-    from glc_jax import bitstream
-    from glc_jax.entropy import tables
-    from glc_jax.entropy.symbol_coder import CodedSymbols, SymbolCoder
+    from glc_jax import bitstream, weights
+    from glc_jax.entropy.exact_model import ExactModel
+    from glc_jax.entropy.integer import HostFloat64
     from glc_jax.errors import GLCError
 
-import numpy as np
-
-CODER = SymbolCoder(tables.gaussian(), z_size=1024)
-TABLE_INDEX = (np.arange(4096) % 150).astype(np.uint8)
+FOLDER = pathlib.Path(__file__).parents[1] / "data" / "version_1"
+MODEL = ExactModel(weights.load(FOLDER / "small.safetensors").entropy, HostFloat64())
 
 
 def read(data: bytes) -> None:
     try:
-        container = bitstream.parse(data)
-        decoder = CODER.decoder(
-            CodedSymbols(container.payload, container.z_prior, container.zeros_skipped)
-        )
-        decoder.z(-(-container.height // 64) * -(-container.width // 64))
-        decoder.step(TABLE_INDEX)
+        container = bitstream.parse(data, max_pixels=1 << 20)
+        height, width = -(-container.height // 64), -(-container.width // 64)
+        MODEL.decode(container.payload, container.options, height, width)
     except GLCError:
         pass
 

@@ -20,10 +20,12 @@ import pytest
 
 from conversion import official
 from glc_jax import weights
+from glc_jax.entropy import groups
 from glc_jax.entropy.distributions import gaussian_bits
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
 from tests import official_weights
+from tests.models import coding_y
 from tests.models.make_golden_slices import take_slice
 
 SLICES = pathlib.Path(__file__).parents[1] / "data" / "golden_slices.npz"
@@ -65,6 +67,31 @@ def padded(image: np.ndarray) -> jax.Array:
     return jnp.asarray((image[None].astype(np.float32) / 255 - 0.5) * 2)
 
 
+def analyse_y(model, y):
+    return model.hyperprior.targets(y)["z"]
+
+
+def quantise_z(model, z):
+    return model.hyperprior.quantise(z)
+
+
+def embed_z(model, indices):
+    return model.hyperprior.embed(indices)
+
+
+def prior_params(model, z_hat):
+    return model.hyperprior.prior_params(z_hat)
+
+
+def code_y(model, y, prior, quantise=groups.rounded):
+    return coding_y.code_y(model.context, y, prior, quantise)
+
+
+def preview_y(model, y, prior):
+    zeros = jnp.zeros_like(y)
+    return code_y(model, y, prior, lambda _: (zeros, zeros))
+
+
 class Stages:
     """Every stage of the pipeline on the golden input of that stage."""
 
@@ -88,35 +115,35 @@ class Stages:
 
     @functools.cached_property
     def z(self) -> np.ndarray:
-        return as_golden(self.run("hyper_analysis", self.tensor("y")))
+        return as_golden(self.run(analyse_y, self.tensor("y")))
 
     @functools.cached_property
     def z_indices(self) -> np.ndarray:
-        return np.asarray(self.run("quantize_z", self.tensor("z")).indices)[0]
+        return np.asarray(self.run(quantise_z, self.tensor("z")).indices)[0]
 
     @functools.cached_property
     def z_hat(self) -> np.ndarray:
-        return as_golden(self.run("embed_z", jnp.asarray(self.golden["z_indices"])[None]))
+        return as_golden(self.run(embed_z, jnp.asarray(self.golden["z_indices"])[None]))
 
     @functools.cached_property
     def prior_params(self) -> np.ndarray:
-        return as_golden(self.run("prior_params", self.tensor("z_hat")))
+        return as_golden(self.run(prior_params, self.tensor("z_hat")))
 
     @functools.cached_property
     def coded(self):
-        return self.run("code_y", self.tensor("y"), self.tensor("prior_params"))
+        return self.run(code_y, self.tensor("y"), self.tensor("prior_params"))
 
     @functools.cached_property
     def y_q(self) -> np.ndarray:
-        return as_golden(self.coded.y_q)
+        return as_golden(self.coded.symbols)
 
     @functools.cached_property
     def y_hat(self) -> np.ndarray:
-        return as_golden(self.coded.y_hat)
+        return as_golden(self.coded.values)
 
     @functools.cached_property
     def scales(self) -> np.ndarray:
-        return as_golden(self.coded.scales)
+        return as_golden(self.coded.parameters["scale"])
 
     @functools.cached_property
     def bits(self) -> np.ndarray:
@@ -132,7 +159,9 @@ class Stages:
 
     @functools.cached_property
     def x_hat_from_z(self) -> np.ndarray:
-        y_hat = self.run("preview_y", self.tensor("prior_params"))
+        prior = self.tensor("prior_params")
+        zero = jnp.zeros_like(self.tensor("y"))
+        y_hat = self.run(preview_y, zero, prior).values
         return as_golden(self.run("generate", self.run("synthesis", y_hat, self.rate)))
 
     @functools.cached_property
@@ -251,8 +280,8 @@ def test_slices_of_the_hyperprior(slices):
         if entry.official in state:
             leaves |= entry.to_ours(state[entry.official])
     variables = weights.unflatten({name: jnp.array(leaf) for name, leaf in leaves.items()})
-    z_hat = stage("embed_z")(variables, jnp.asarray(slices["z_indices"])[None])
-    params = stage("prior_params")(variables, z_hat)
+    z_hat = stage(embed_z)(variables, jnp.asarray(slices["z_indices"])[None])
+    params = stage(prior_params)(variables, z_hat)
     assert_slice(as_golden(params), slices, "prior_params", TENSORS)
 
 
@@ -261,10 +290,10 @@ def test_slices_of_the_encoder(slices):
     run = Stages(slices, official_weights.variables(int(slices["seed"]))).run
     latent = run("encode", padded(slices["image"]))
     y = run("analysis", latent, jnp.asarray([float(slices["q_index"])]))
-    z = run("hyper_analysis", y)
+    z = run(analyse_y, y)
     for name, found in (("latent", latent), ("y", y), ("z", z)):
         assert_slice(as_golden(found), slices, name, TENSORS)
-    np.testing.assert_array_equal(run("quantize_z", z).indices[0], slices["z_indices"])
+    np.testing.assert_array_equal(run(quantise_z, z).indices[0], slices["z_indices"])
 
 
 @pytest.mark.slow
@@ -272,23 +301,22 @@ def test_slices_of_the_decoder(slices):
     """From the golden symbols to the picture: what a file's reader does, in floats."""
     variables = official_weights.variables(int(slices["seed"]))
     run = Stages(slices, variables).run
-    params = run("prior_params", run("embed_z", jnp.asarray(slices["z_indices"])[None]))
+    params = run(prior_params, run(embed_z, jnp.asarray(slices["z_indices"])[None]))
     y_q = as_input(slices["y_q"].astype(np.float32))
 
-    @jax.jit
-    def decode(variables, params):
+    def decode(model, params):
         # The symbols are known; what is "quantised" does not matter.
-        return MODEL.apply(variables, jnp.zeros_like(y_q), params, lambda _: y_q, method="code_y")
+        return code_y(model, jnp.zeros_like(y_q), params, lambda _: (y_q, y_q))
 
-    coded = decode(variables, params)
-    latent_hat = run("synthesis", coded.y_hat, jnp.asarray([float(slices["q_index"])]))
+    coded = run(decode, params)
+    latent_hat = run("synthesis", coded.values, jnp.asarray([float(slices["q_index"])]))
     x_hat = as_golden(run("generate", latent_hat))
-    assert_slice(as_golden(coded.scales), slices, "scales", SCALES)
-    assert_slice(as_golden(coded.y_hat), slices, "y_hat", TENSORS)
+    assert_slice(as_golden(coded.parameters["scale"]), slices, "scales", SCALES)
+    assert_slice(as_golden(coded.values), slices, "y_hat", TENSORS)
     assert_slice(as_golden(latent_hat), slices, "latent_hat", TENSORS)
     assert_slice(x_hat, slices, "x_hat", TENSORS)
     assert_slice(to_pixels(x_hat, slices["image"].shape), slices, "x_hat_u8", 1)
-    bits = np.asarray(gaussian_bits(coded.y_q, coded.scales), np.float64).sum()
+    bits = np.asarray(gaussian_bits(coded.symbols, coded.parameters["scale"]), np.float64).sum()
     assert bits == pytest.approx(slices["bit_y"], rel=1e-5)
 
 

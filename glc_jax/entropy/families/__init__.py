@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from glc_jax.entropy.families.base import Family
@@ -17,7 +19,7 @@ from glc_jax.entropy.families.location_scale import (
 )
 from glc_jax.entropy.families.mixture import Mixture
 from glc_jax.entropy.families.static import DeepFactorized, FourierBasis, Static
-from glc_jax.errors import ConfigError
+from glc_jax.errors import ConfigError, WeightsError
 
 FAMILIES: dict[str, type[Family]] = {
     "categorical": Categorical,
@@ -48,6 +50,8 @@ __all__ = [
     "Static",
     "StudentT",
     "family",
+    "from_file",
+    "name_of",
 ]
 
 
@@ -73,3 +77,36 @@ def family(name: str, **fields: Any) -> Family:
         return found(**fields)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The family {name!r} cannot be made: {error}.") from error
+
+
+def name_of(made: Family) -> str:
+    """The name by which `family` finds a family's class: its own, or "package.module:Class"."""
+    for name, cls in FAMILIES.items():
+        if type(made) is cls:
+            return name
+    return f"{type(made).__module__}:{type(made).__qualname__}"
+
+
+def from_file(plugins: Sequence[str] = ()) -> Callable[..., Family]:
+    """`family` for names that stand in a file: nothing is imported because a file says so.
+
+    Classes of this package are found by name; others only in the modules of `plugins`, which
+    whoever opens the file has named. The function raises WeightsError for others.
+    """
+
+    def find(name: str, **fields: Any) -> Family:
+        module, _, attribute = name.partition(":")
+        if name not in FAMILIES and module not in plugins:
+            raise WeightsError(
+                f"The weights need the distribution {name!r}, which is not part of glc_jax: name "
+                "its module with --plugin (plugins=) if you trust it."
+            )
+        found = FAMILIES.get(name) or getattr(sys.modules.get(module), attribute, None)
+        if not (isinstance(found, type) and issubclass(found, Family)):
+            raise WeightsError(f"The module {module!r} has no distribution {attribute!r}.")
+        try:
+            return found(**fields)
+        except (TypeError, ValueError) as error:
+            raise WeightsError(f"The distribution {name!r} cannot be made: {error}.") from error
+
+    return find

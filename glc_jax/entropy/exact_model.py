@@ -1,0 +1,388 @@
+"""An entropy model in exact integers: latents <-> the payload of a file.
+
+`ExactModel` reads the tree of arrays that `export.export` makes, and walks its groups: run the
+group's program on what is decoded so far, pick each symbol's table, code the symbols, put them in
+their place. Nothing here knows how many groups there are, or what a hyperprior is.
+
+The tree comes with a weights file and is not trusted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from glc_jax.entropy import program as programs
+from glc_jax.entropy import sizes as sizes_of
+from glc_jax.entropy.families import Family, from_file
+from glc_jax.entropy.group_coders import GroupCoder
+from glc_jax.entropy.groups import Block, put, take
+from glc_jax.entropy.integer import Arithmetic, Array, arithmetic_for, x64
+from glc_jax.entropy.operations import require
+from glc_jax.entropy.program import Program
+from glc_jax.entropy.range_coder import RangeDecoder, RangeEncoder
+from glc_jax.entropy.tables import RESIDUAL_LIMIT
+from glc_jax.errors import WeightsError
+
+VERSION = 1
+CENTRE_LIMIT = (1 << 27) - 1
+OPTIONS = 2
+"""A file has room for the options of so many latents."""
+
+
+@dataclass(frozen=True)
+class LatentEntry:
+    """A latent of the tree; see `groups.Latent`. Its values are integers x 2^-exponent."""
+
+    name: str
+    shape: tuple[str | int, ...]
+    indices: bool
+    exponent: int
+    unit: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class GroupEntry:
+    """A group of the tree; see `groups.Group`. centre: the name of the output that is added."""
+
+    name: str
+    latent: int
+    blocks: tuple[Block, ...]
+    family: Family
+    coder: GroupCoder
+    centre: str | None
+    program: Program | None
+    reads: tuple[str, ...]
+    channels: int
+
+    @property
+    def exponents(self) -> Mapping[str, Any]:
+        """Of the program's outputs."""
+        return {} if self.program is None else self.program.exponents
+
+
+class CodedGroup(NamedTuple):
+    """One group of a batch, as the coder sees it.
+
+    symbols: integers [B, rows, columns, ...]. index: the table of each. parameters: of coders
+    that make their tables on the fly, element by element over the whole batch, [n] or [n, width].
+    """
+
+    symbols: np.ndarray
+    index: np.ndarray
+    parameters: dict[str, np.ndarray]
+
+
+class Coded(NamedTuple):
+    """The outcome of the groups of a batch.
+
+    groups: in order. symbols: by latent, in place, int32 [B, H, W, ...]. values: by latent,
+    symbols and centres in fixed point, int32. units: by latent that has one, float64.
+    """
+
+    groups: list[CodedGroup]
+    symbols: dict[str, np.ndarray]
+    values: dict[str, np.ndarray]
+    units: dict[str, np.ndarray]
+
+
+class ExactModel:
+    """The exact entropy model of one weights file, ready to write and read payloads.
+
+    Compiles once per shape. Raises WeightsError where the tree is malformed.
+
+    Args:
+      tree: what `export.export` makes.
+      arithmetic: None picks the one that suits JAX's default device.
+      make_family: (name, **fields) -> Family; None: those of this package alone.
+    """
+
+    def __init__(
+        self,
+        tree: Mapping[str, Any],
+        arithmetic: Arithmetic | None = None,
+        make_family: Callable[..., Family] | None = None,
+    ) -> None:
+        self.arithmetic = arithmetic or arithmetic_for(jax.default_backend())
+        try:
+            content = json.loads(np.asarray(tree["model"], np.uint8).tobytes().decode())
+            if content["version"] > VERSION:
+                raise WeightsError(
+                    f"The weights hold an entropy model of version {content['version']}; this "
+                    f"glc_jax reads up to {VERSION}. Install a newer one."
+                )
+            self.latents = [_latent(entry) for entry in content["latents"]]
+            self._coders: dict[Any, GroupCoder] = {}
+            self.groups = [
+                self._group(entry, number, tree, make_family)
+                for number, entry in enumerate(content["groups"])
+            ]
+        except (
+            *(KeyError, TypeError, ValueError, AttributeError, IndexError),
+            *(OverflowError, RecursionError),
+        ) as error:
+            raise WeightsError(
+                f"The exact entropy model of the weights is incomplete: {error}."
+            ) from error
+        order = [group.latent for group in self.groups]
+        require(order == sorted(order) and set(order) == set(range(len(self.latents))), "groups")
+
+    def _group(self, entry, number, tree, make_family) -> GroupEntry:
+        names = [latent.name for latent in self.latents]
+        make_family = make_family or from_file()
+        made = make_family(str(entry["family"]["name"]), **dict(entry["family"]["fields"]))
+        arrays = tree.get("tables", {}).get(str(number), {})
+        key = (made, tuple((name, np.asarray(a).tobytes()) for name, a in sorted(arrays.items())))
+        coder = self._coders.setdefault(key, made.coder(arrays))
+        program = None
+        if entry["program"] is not None:
+            program = _program(tree, str(int(entry["program"])))
+        reads = tuple(str(name) for name in entry["reads"])
+        require(len(reads) == (len(program.structure.inputs) if program else 0), "what is read")
+        centre = entry["centre"]
+        require(centre is None or (program and centre in program.exponents), "a centre")
+        for parameter in (*coder.parameters, *coder.on_the_fly):
+            require(program and parameter in program.exponents, "a family's parameter")
+        latent = names.index(entry["latent"])
+        blocks = tuple(_block(block) for block in entry["blocks"])
+        channels = self.latents[latent].shape[-1]
+        channels = channels if isinstance(channels, int) else 1
+        cut = {(b.rows[1], b.columns[1], *_width(b)) for b in blocks}
+        require(len(cut) == 1, "blocks of a group that are not alike")
+        return GroupEntry(
+            str(entry["name"]), latent, blocks, made, coder, centre, program, reads, channels
+        )
+
+    # Coding.
+
+    def encode(self, targets: Mapping[str, np.ndarray]) -> Coded:
+        """Makes symbols of real values: nothing is written yet.
+
+        Args:
+          targets: of each latent [B, H, W, ...]: indices as integers, or what is to be rounded.
+        """
+
+        def symbols(number: int, latent: LatentEntry, known: _Known) -> np.ndarray:
+            group = self.groups[number]
+            target = take(np.asarray(targets[latent.name]), group.blocks)
+            if latent.indices:
+                return target
+            unit = 1.0 if known.unit is None else take(known.unit, group.blocks)
+            centre = known.centre * 2.0**-latent.exponent
+            residual = np.rint(target / unit - centre)
+            return np.clip(residual, -RESIDUAL_LIMIT, RESIDUAL_LIMIT - 1).astype(np.int32)
+
+        first = self.latents[0]
+        shape = np.shape(targets[first.name])[1 : 1 + len(first.shape)]
+        sizes = sizes_of.bind([first.shape], [shape])
+        batch = len(targets[first.name])
+        return self._walk(batch, sizes, symbols)
+
+    def decode(self, payload: bytes, options: int, height: int, width: int) -> Coded:
+        """Reads one picture: of height x width, the size of the coarsest latent.
+
+        Raises BitstreamError where the payload is damaged.
+        """
+        decoder, sizes = RangeDecoder(payload), {"h": height, "w": width}
+        first = self.latents[0]
+        groups = [number for number, group in enumerate(self.groups) if group.latent == 0]
+        self._require(decoder, groups, math.prod(sizes_of.shape(first.shape, sizes)), options)
+
+        def symbols(number: int, latent: LatentEntry, known: _Known) -> np.ndarray:
+            group, count = self.groups[number], known.index.size
+            self._require(decoder, [number], count, options)
+            option = self._option(group, options)
+            read = group.coder.decode(
+                decoder, known.index.reshape(-1), known.parameters, group.exponents, option
+            )
+            return read.reshape(known.index.shape)
+
+        return self._walk(1, sizes, symbols)
+
+    def _require(
+        self, decoder: RangeDecoder, numbers: Sequence[int], count: int, options: int
+    ) -> None:
+        """Refuses a payload that cannot hold so many symbols of these groups, before they take
+        any memory."""
+        groups = [self.groups[number] for number in numbers]
+        fewest = min(g.coder.fewest_bits(self._option(g, options)) for g in groups)
+        decoder.require(count * fewest, f"its size of {count} symbols in {groups[0].name!r}")
+
+    def latent(self, coded: Coded, name: str) -> np.ndarray:
+        """The values of a latent, its unit multiplied in, rounded once: float32 [B, H, W, C]."""
+        entry = next(latent for latent in self.latents if latent.name == name)
+        values = np.ldexp(coded.values[name].astype(np.float64), -entry.exponent)
+        return (values * coded.units.get(name, 1.0)).astype(np.float32)
+
+    def write(self, coded: Coded, picture: int = 0) -> tuple[bytes, int]:
+        """The payload of one picture of a batch, and the options of its latents, one bit each."""
+        parts, encoder = self._parts(coded, picture), RangeEncoder()
+        options = self._options(parts)
+        for group, part in zip(self.groups, parts, strict=True):
+            group.coder.encode(encoder, *part, self._option(group, options))
+        return encoder.finish(), options
+
+    def bits(self, coded: Coded, picture: int = 0) -> dict[str, float]:
+        """What the coder spends on each group of one picture, by the group's name."""
+        parts = self._parts(coded, picture)
+        options = self._options(parts)
+        return {
+            group.name: float(np.sum(group.coder.bits(*part, self._option(group, options))))
+            for group, part in zip(self.groups, parts, strict=True)
+        }
+
+    def _parts(self, coded: Coded, picture: int) -> list[tuple[Any, ...]]:
+        """Of each group what its coder takes: symbols, index, parameters, exponents."""
+        parts = []
+        for group, one in zip(self.groups, coded.groups, strict=True):
+            count = one.symbols[picture].size
+            parameters = {
+                name: value[picture * count : (picture + 1) * count]
+                for name, value in one.parameters.items()
+            }
+            flat = (one.symbols[picture].reshape(-1), one.index[picture].reshape(-1))
+            parts.append((*flat, parameters, group.exponents))
+        return parts
+
+    def _options(self, parts: Sequence[tuple[Any, ...]]) -> int:
+        """The bit of each latent all of whose groups want their coder's option."""
+        options = (1 << min(len(self.latents), OPTIONS)) - 1
+        for group, part in zip(self.groups, parts, strict=True):
+            if not group.coder.wants_option(*part):
+                options &= ~(1 << group.latent)
+        return options
+
+    def _option(self, group: GroupEntry, options: int) -> bool:
+        return bool(group.latent < OPTIONS and options >> group.latent & 1)
+
+    # The walk over the groups.
+
+    def _walk(
+        self,
+        batch: int,
+        sizes: Mapping[str, int],
+        symbols_of: Callable[[int, LatentEntry, _Known], np.ndarray],
+    ) -> Coded:
+        state: dict[str, Array] = {}
+        exponents: dict[str, Any] = {}
+        coded = Coded([], {}, {}, {})
+        for number, group in enumerate(self.groups):
+            latent = self.latents[group.latent]
+            if latent.name not in state:
+                shape = (batch, *sizes_of.shape(latent.shape, sizes))
+                coded.symbols[latent.name] = np.zeros(shape, np.int32)
+                coded.values[latent.name] = state[latent.name] = np.zeros(shape, np.int32)
+            known = self._known(group, latent, state, exponents, coded)
+            symbols = np.asarray(symbols_of(number, latent, known), np.int32)
+            put(coded.symbols[latent.name], group.blocks, symbols)
+            value = symbols * np.int32(1 << latent.exponent) + known.centre
+            put(coded.values[latent.name], group.blocks, value.astype(np.int32))
+            coded.groups.append(CodedGroup(symbols, known.index, known.parameters))
+        return coded
+
+    def _known(self, group, latent, state, exponents, coded) -> _Known:
+        """Runs a group's program; what it gives goes into the state."""
+        shape, parameters = coded.symbols[latent.name].shape, {}
+        if group.program is None:
+            index: Array = group.coder.index(np, {})
+        else:
+            index, given = self._run(group, [state[name] for name in group.reads])
+            state.update(given)
+            exponents.update(group.program.exponents)
+            parameters = {
+                name: _side_by_side(np.asarray(given[name]), group, len(shape) == 4)
+                for name in group.coder.on_the_fly
+            }
+        index = take(np.broadcast_to(np.asarray(index), shape), group.blocks)
+        centre: Any = np.int32(0)
+        if group.centre:
+            centre = take(np.asarray(state[group.centre]), group.blocks).astype(np.int32)
+        if latent.unit and latent.name not in coded.units:
+            unit = np.asarray(state[latent.unit], np.float64)
+            coded.units[latent.name] = np.ldexp(unit, -np.asarray(exponents[latent.unit]))
+        return _Known(index, centre, coded.units.get(latent.name), parameters)
+
+    def _run(self, group: GroupEntry, inputs: Sequence[Array]) -> tuple[Array, dict[str, Array]]:
+        """The table of each element, and the program's outputs."""
+        program = group.program
+        sizes = tuple(sorted(program.check([tuple(np.shape(x)) for x in inputs]).items()))
+        exponents = tuple(
+            (name, tuple(np.atleast_1d(program.exponents[name]).tolist()))
+            for name in group.coder.parameters
+        )
+        run = _run_group if self.arithmetic.xp is np else _compiled
+        with x64():
+            prepared = program.prepared(self.arithmetic)
+            return run(
+                self.arithmetic,
+                program.structure,
+                sizes,
+                group.coder,
+                exponents,
+                prepared,
+                list(inputs),
+            )
+
+
+class _Known(NamedTuple):
+    """What is known of a group's symbols before they are: see `CodedGroup`.
+
+    centre: what is added to them, in fixed point. unit: of the whole latent, or None.
+    """
+
+    index: np.ndarray
+    centre: Any
+    unit: np.ndarray | None
+    parameters: dict[str, np.ndarray]
+
+
+def _side_by_side(values: np.ndarray, group: GroupEntry, channels: bool) -> np.ndarray:
+    """A parameter of a group's elements, in order: int64 [n], or [n, width]."""
+    count = values.shape[-1] // (group.channels if channels else 1)
+    part = take(values, group.blocks, count).astype(np.int64)
+    return part.reshape(-1) if count == 1 else part.reshape(-1, count)
+
+
+def _run_group(arithmetic, structure, sizes, coder, exponents, prepared, inputs):
+    carried = [arithmetic.xp.asarray(x).astype(arithmetic.dtype) for x in inputs]
+    outputs = programs.execute(arithmetic, structure, sizes, prepared, carried)
+    known = {name: one[0] if len(one) == 1 else np.asarray(one) for name, one in exponents}
+    picked = {name: outputs[name] for name in coder.parameters}
+    return coder.index(arithmetic.xp, known, **picked), outputs
+
+
+_compiled = functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))(_run_group)
+
+
+def _program(tree: Mapping[str, Any], number: str) -> Program:
+    """A program whose arrays lie in the pool of all programs."""
+    stored, pool = tree["programs"][number], tree["arrays"]
+    arrays = {str(i): pool[str(int(one))] for i, one in enumerate(stored["arrays"])}
+    return Program.from_arrays({"program": stored["program"], **arrays})
+
+
+def _latent(entry: Mapping[str, Any]) -> LatentEntry:
+    shape = entry["shape"]
+    require(2 <= len(shape) <= 3 and all(type(size) in (int, str) for size in shape), "a latent")
+    exponent, unit = entry["exponent"], entry["unit"]
+    require(type(exponent) is int and 0 <= exponent <= 15, "the exponent of a latent")
+    require(unit is None or type(unit) is str, "the unit of a latent")
+    return LatentEntry(str(entry["name"]), tuple(shape), bool(entry["indices"]), exponent, unit)
+
+
+def _width(block: Block) -> tuple[int, ...]:
+    return () if block.channels is None else (block.channels[1] - block.channels[0],)
+
+
+def _block(numbers: Sequence[int]) -> Block:
+    require(len(numbers) == 6 and all(type(n) is int and n >= 0 for n in numbers), "a block")
+    row, row_step, column, column_step, start, stop = numbers
+    require(row < row_step and column < column_step and start <= stop, "a block")
+    return Block((row, row_step), (column, column_step), (start, stop) if stop else None)
