@@ -59,7 +59,9 @@ def main() -> int:
     import jax
 
     from glc_jax.errors import GLCError
-    from glc_jax.training import benchmark, setup
+    from glc_jax.training import benchmark
+    from glc_jax.training.config import read
+    from glc_jax.training.parts import assemble
 
     try:
         config = load(arguments.config)
@@ -67,16 +69,16 @@ def main() -> int:
             if getattr(arguments, name):
                 config[name] = getattr(arguments, name)
         config["remat"] |= arguments.remat
-        setup.check_config(config)
+        parts = assemble(read(config))
         devices = benchmark.topology(arguments.topology) if arguments.topology else None
         compile_only = arguments.compile_only or devices is not None
         peak = None if compile_only else benchmark.matmul_peak(config["dtype"])
         results = []
         if arguments.only != "train" and devices is None:
             width, height = (int(side) for side in arguments.size.split("x"))
-            results += benchmark.measure_coding(config, height, width, peak)
+            results += benchmark.measure_coding(parts, height, width, peak)
         if arguments.only != "coding":
-            results.append(benchmark.measure_training(config, peak, devices))
+            results.append(benchmark.measure_training(parts, peak, devices))
     except (GLCError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -91,7 +93,7 @@ def main() -> int:
         "devices": len(devices) if devices else 1,
         "machine": platform.machine(),
         "jax": jax.__version__,
-        "parameters": benchmark.parameter_count(config),
+        "parameters": benchmark.parameter_count(parts),
         "matmul_peak_flops": peak,
         "peak_memory_bytes": benchmark.peak_memory(),
         "results": [dataclasses.asdict(result) for result in results],

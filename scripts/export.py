@@ -14,10 +14,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "workdirs",
-        type=pathlib.Path,
         nargs="+",
         metavar="WORKDIR",
-        help="a folder that train.py wrote; of several the mean of their parameters is taken",
+        help="a folder or address that train.py wrote; of several the mean is taken",
     )
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="weights file")
     parser.add_argument("--step", type=int, help="checkpoint of each (default: the newest)")
@@ -39,7 +38,8 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from glc_jax.errors import GLCError
-    from glc_jax.training import setup
+    from glc_jax.training import inputs
+    from glc_jax.training.config import read
     from glc_jax.training.export import at_rates, export, mean_of_runs
 
     try:
@@ -51,7 +51,7 @@ def main() -> int:
         written = export(
             config,
             params,
-            setup.open_batches(config),
+            inputs.open_batches(read(config)),
             arguments.output,
             count=arguments.batches,
             dtype=arguments.dtype,

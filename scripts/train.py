@@ -5,7 +5,6 @@ the same --workdir to resume. docs/training.md has the commands for each machine
 """
 
 import logging
-import pathlib
 import sys
 
 from absl import app, flags
@@ -13,7 +12,9 @@ from absl import logging as absl_logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "FILE.py:STAGE, such as tiny.py:stage1.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for checkpoints and curves.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder or address (gs://) for checkpoints and curves."
+)
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "Join the other hosts; on a TPU pod no further flag is needed."
 )
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> None:
     if _DISTRIBUTED.value:
         jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     try:
-        train(_CONFIG.value.to_dict(), pathlib.Path(_WORKDIR.value))
+        train(_CONFIG.value.to_dict(), _WORKDIR.value)
     except GLCError as error:
         fail(str(error))
 
@@ -62,11 +63,6 @@ def parse_flags(argv: list[str]) -> list[str]:
             raise ValueError(f"{rest[1]} is no flag.")
         if _CONFIG.value is None or _WORKDIR.value is None:
             raise ValueError("Give --config and --workdir.")
-        if "://" in _WORKDIR.value:
-            raise ValueError(
-                f"{_WORKDIR.value} is an address; --workdir is a folder that every host sees, such "
-                "as one on NFS or a mounted bucket."
-            )
         _CONFIG.value.to_dict()  # where a file that could not be read is reported
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         fail(" ".join(str(error).split()))

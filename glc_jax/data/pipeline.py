@@ -8,7 +8,8 @@ import collections
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import grain
 import numpy as np
@@ -41,12 +42,27 @@ class Skipped:
             if len(self.reasons) <= LOGGED_SKIPS:
                 logger.warning("Skipped a picture: %s", reason)
 
+    def indices(self) -> list[int]:
+        """The pictures skipped so far, in order."""
+        with self.lock:
+            return sorted(self.reasons)
+
+    def resume(self, indices: Iterable[int]) -> None:
+        """Skip what an earlier part of the run skipped, readable again or not."""
+        with self.lock:
+            self.reasons |= {
+                index: "skipped earlier in this run"
+                for index in indices
+                if index not in self.reasons
+            }
+
 
 class RandomCrops(grain.transforms.RandomMap):
     """Picture index -> {"image": uint8 [crop, crop, 3]}, in Grain's words.
 
     An unusable picture's place is taken by the next one in the source, so that it costs the run
-    nothing and every other example stays where it was.
+    nothing and every other example stays where it was. It is skipped for good: a checkpoint
+    carries what was, so that the examples after a restart are those of a run without one.
     """
 
     def __init__(
@@ -84,16 +100,27 @@ class RandomCrops(grain.transforms.RandomMap):
 class Batches:
     """The batches of a run: `batches[step]`, or `batches.iterate(step)` with prefetching.
 
-    A batch is {"image": uint8 [b, crop, crop, 3], "index": int32 [b]}, where b = batch / hosts
-    and "index" is the slot in the whole batch; host h gets slots h * b to (h + 1) * b - 1.
+    A batch is {"image": uint8 [b, crop, crop, 3], "index": int32 [b]}, where b = batch / parts and
+    "index" is the slot in the whole batch; part i has slots i * b to (i + 1) * b - 1. `pictures` is
+    how many the source has.
     """
 
     dataset: grain.MapDataset
+    pictures: int
     skipped: Skipped
     threads: int
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         return self.dataset[step]
+
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the pictures that were skipped."""
+        return {"pictures": self.pictures, "skipped": self.skipped.indices()}
+
+    def resume(self, notes: Mapping[str, Any]) -> None:
+        """Go on as `notes` say, where they are of the same number of pictures."""
+        if notes.get("pictures") == self.pictures:
+            self.skipped.resume(notes["skipped"])
 
     def iterate(self, step: int) -> Iterator[dict[str, np.ndarray]]:
         """Batches from `step` on, for ever, prepared ahead by `threads` threads."""
@@ -113,24 +140,24 @@ def training_batches(
     flip: bool,
     seed: int,
     threads: int = 2,
-    host: int = 0,
-    hosts: int = 1,
+    shard: tuple[int, int] = (0, 1),
 ) -> Batches:
-    """Shuffled, augmented batches of `source` for host `host` of `hosts`.
+    """Shuffled, augmented batches of `source`: part `shard[0]` of `shard[1]` of each.
 
-    `batch` is the whole batch of all hosts; `ConfigError` when the hosts do not divide it, or
-    when no picture of the source is as large as the crop.
+    `batch` is the size of a whole batch; `ConfigError` when the parts do not divide it, or when no
+    picture of the source is as large as the crop.
     """
-    if batch % hosts:
-        raise ConfigError(f"A batch of {batch} cannot be divided among {hosts} hosts.")
+    part, parts = shard
+    if batch % parts:
+        raise ConfigError(f"A batch of {batch} cannot be divided into {parts} equal parts.")
     skipped = Skipped()
     crops = RandomCrops(source, crop, scale, flip, skipped)
     crops.random_map(0, np.random.default_rng(seed))  # one that can be used exists, or it raises
-    local = batch // hosts
+    local = batch // parts
 
     def with_slots(step: int, images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         del step
-        slots = np.arange(host * local, (host + 1) * local, dtype=np.int32)
+        slots = np.arange(part * local, (part + 1) * local, dtype=np.int32)
         return {**images, "index": slots}
 
     dataset = (
@@ -138,7 +165,7 @@ def training_batches(
         .shuffle(seed=seed)
         .repeat()
         .random_map(crops, seed=seed)
-        .batch(local, drop_remainder=True)[host::hosts]
+        .batch(local, drop_remainder=True)[part::parts]
         .map_with_index(with_slots)
     )
-    return Batches(dataset, skipped, threads)
+    return Batches(dataset, len(source), skipped, threads)

@@ -1,9 +1,10 @@
 """Random-access sources of training pictures: a folder, or a TFDS data set.
 
 A source has a length and gives picture `i` as a uint8 RGB array [H, W, 3], or raises `InputError`
-where that picture cannot be used.
+where that picture cannot be used. A read that fails is tried again before that (`retry`).
 """
 
+import io
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from glc_jax import images
+from glc_jax.data import address
+from glc_jax.data.retry import patiently
 from glc_jax.errors import ConfigError, InputError
 
 
@@ -28,14 +31,19 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """Every picture file in a folder and its subfolders, in the order of their names.
+    """Every picture file in a folder, or below an address, in the order of their names.
 
     What is transparent is laid on white. Raises `InputError` when the folder does not exist or
     holds no file with a picture's suffix.
     """
 
     def __init__(self, folder: str | pathlib.Path):
-        self.files = images.find(folder)
+        if address.is_address(folder):
+            self.files = address.find(str(folder), images.PICTURE_SUFFIXES)
+            if not self.files:
+                raise InputError(f"{folder}: no pictures in this folder.")
+        else:
+            self.files = images.find(folder)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -44,9 +52,18 @@ class FolderSource:
         return str(self.files[index])
 
     def __getitem__(self, index: int) -> np.ndarray:
+        file, name = self.files[index], self.name(index)
+        try:
+            data = patiently(lambda: address.read_bytes(file), name)
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read ({error.strerror or error}).") from error
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an animation's first frame is a picture, too
-            return images.read(self.files[index], background="white")
+            try:
+                return images.read(io.BytesIO(data), background="white")
+            except InputError as error:
+                reason = str(error).removeprefix("standard input: ")
+                raise InputError(f"{name}: {reason}") from error
 
 
 class TFDSSource:
@@ -92,12 +109,43 @@ class TFDSSource:
 
     def __getitem__(self, index: int) -> np.ndarray:
         try:
-            image = np.asarray(self.records[index][self.key])
+            record = patiently(lambda: self.records[index], self.name(index))
+            image = np.asarray(record[self.key])
         except (OSError, ValueError, SyntaxError) as error:
             raise InputError(f"{self.name(index)} cannot be read: {error}") from error
         if image.ndim != 3 or image.dtype != np.uint8 or image.shape[-1] not in (1, 3):
             raise InputError(f"{self.name(index)} is no 8-bit RGB picture: {image.shape}.")
         return np.broadcast_to(image, (*image.shape[:2], 3))
+
+
+class SyntheticSource:
+    """`count` made-up pictures of 96 pixels a side, each from its number: smooth colours and noise.
+
+    For trying out a machine: nothing has to be there.
+    """
+
+    SIDE = 96
+
+    def __init__(self, count: int):
+        if count < 1:
+            raise ConfigError(f"{count} made-up pictures are none.")
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"made-up picture {index}"
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        rng = np.random.default_rng(index)
+        y, x = np.mgrid[: self.SIDE, : self.SIDE]
+        colours = []
+        for _ in range(3):
+            a, b, phase = rng.uniform((0.02, 0.02, 0), (0.3, 0.3, 6))
+            colours.append(np.sin(a * x + phase) + np.cos(b * y - phase))
+        noise = rng.normal(0, 6, (self.SIDE, self.SIDE, 3))
+        return np.clip(127 + 50 * np.stack(colours, -1) + noise, 0, 255).astype(np.uint8)
 
 
 class CachedSource:

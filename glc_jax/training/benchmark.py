@@ -3,7 +3,6 @@
 import dataclasses
 import resource
 import sys
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,8 +14,11 @@ from glc_jax import weights
 from glc_jax.errors import InputError
 from glc_jax.models import glc
 from glc_jax.timing import fastest
-from glc_jax.training import setup, sharding
-from glc_jax.training.step import make_train_step, to_float
+from glc_jax.training import networks, sharding
+from glc_jax.training.parts import Parts
+from glc_jax.training.pictures import to_float
+from glc_jax.training.programs import program_flops, program_memory
+from glc_jax.training.step import make_train_step
 
 PEAK_SIZE = 2048  # of the square matrices that the machine's peak is measured with
 REPEATS = 5
@@ -61,11 +63,7 @@ def measure(
     pictures that one run handles.
     """
     compiled = jitted.lower(*arguments).compile()
-    memory = compiled.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.output_size_in_bytes
-    held += memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    costs = compiled.cost_analysis()
-    flops = float((costs[0] if isinstance(costs, list) else costs)["flops"])
+    held, flops = program_memory(compiled), program_flops(compiled)
     if peak is None:
         return Measured(name, None, None, None, flops, None, held)
     seconds, _ = fastest(lambda: compiled(*arguments), REPEATS)
@@ -93,16 +91,15 @@ def random_values(shapes: Any, seed: int = 0) -> Any:
     return jax.tree.map(draw, shapes)
 
 
-def measure_coding(config: Mapping[str, Any], height: int, width: int, peak: float | None) -> list:
+def measure_coding(parts: Parts, height: int, width: int, peak: float | None) -> list:
     """The float networks of encoding (E, g_a, h_a) and decoding (h_s to G) of one picture.
 
     Files are coded with the exact integer networks instead of h_s and the context model, and
     with a range coder; `glc compress` and `decompress` print the seconds that all of it takes.
     """
-    multiple = glc.size_multiple(config["model"])
+    multiple = glc.size_multiple(parts.config.model)
     height, width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
-    model = setup.build_model(config)
-    params = _coding_parameters(config)
+    model, params = parts.model, _coding_parameters(parts)
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)
     rate = jax.ShapeDtypeStruct((1,), jnp.float32)
 
@@ -128,9 +125,9 @@ def measure_coding(config: Mapping[str, Any], height: int, width: int, peak: flo
     ]
 
 
-def _coding_parameters(config: Mapping[str, Any]) -> Any:
+def _coding_parameters(parts: Parts) -> Any:
     """Shapes of the parameters that coding needs."""
-    params = setup.abstract_parameters(config)
+    params = parts.abstract_parameters()
     return {name: part for name, part in params.items() if not name.endswith("code_predictor")}
 
 
@@ -149,20 +146,15 @@ def topology(name: str) -> list:
         ) from None
 
 
-def measure_training(
-    config: Mapping[str, Any], peak: float | None, devices: list | None = None
-) -> Measured:
+def measure_training(parts: Parts, peak: float | None, devices: list | None = None) -> Measured:
     """A train step of the config's stage, crop, batch, precision and accumulation.
 
     With `devices`, of `topology` say, the step is laid over their mesh, as a run does it, and only
     compiled.
     """
-    crop, batch = config["data"]["crop"], config["batch"]
-    perceptual = setup.load_perceptual(config)
-    state = jax.eval_shape(
-        lambda params: setup.initial_state(config, params, perceptual),
-        setup.abstract_parameters(config),
-    )
+    config = parts.config
+    crop, batch = config.data.crop, config.batch
+    frozen, state = networks.load(parts.networks), parts.abstract_state()
     pictures = {
         "image": jax.ShapeDtypeStruct((batch, crop, crop, 3), jnp.uint8),
         "index": jax.ShapeDtypeStruct((batch,), jnp.int32),
@@ -170,23 +162,23 @@ def measure_training(
     key: Any = jax.eval_shape(lambda: jax.random.key(0))
     if peak is not None:
         state, pictures = random_values((state, pictures))
-        state, key = state.replace(perceptual=perceptual), jax.random.key(0)
+        key = jax.random.key(0)
         pictures["index"] = jnp.arange(batch, dtype=jnp.int32)
-    step = make_train_step(setup.build_model(config), config)
+    step = make_train_step(parts)
     if devices is not None:
-        mesh = sharding.make_mesh(config["mesh"]["model"], batch, config["accumulate"], devices)
-        shardings = sharding.state_shardings(state, mesh, config["mesh"]["shard_from"])
+        mesh = sharding.make_mesh(config.mesh.model, batch, config.accumulate, devices)
+        shardings = sharding.state_shardings(state, mesh, config.mesh.shard_from)
         jitted = sharding.jit_step(step, mesh, shardings)
     else:
         # A run donates the state; a timed program is called again with the same one.
         jitted = jax.jit(step, donate_argnums=(0,) if peak is None else ())
-    name, images = f"train stage {config['stage']}", (batch, crop, crop)
-    return measure(name, jitted, (state, pictures, key), images, peak)
+    name, images = f"train {config.stage}", (batch, crop, crop)
+    return measure(name, jitted, (state, pictures, key, frozen), images, peak)
 
 
-def parameter_count(config: Mapping[str, Any]) -> int:
+def parameter_count(parts: Parts) -> int:
     """Values in the model's parameters."""
-    return sum(leaf.size for _, leaf in weights.flatten(setup.abstract_parameters(config)))
+    return sum(leaf.size for _, leaf in weights.flatten(parts.abstract_parameters()))
 
 
 def peak_memory() -> int:

@@ -1,7 +1,12 @@
 """Keeping a codebook in use: k-means before training, revival of dead codes during it."""
 
+import dataclasses
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+from glc_jax.training.parameters import Flat
 
 
 def code_share(indices: jax.Array, size: int) -> jax.Array:
@@ -56,3 +61,60 @@ def kmeans(vectors: jax.Array, size: int, rng: jax.Array, iterations: int = 10) 
         return jnp.where(members[:, None] > 0, means, centres)
 
     return jax.lax.fori_loop(0, iterations, lloyd, centres)
+
+
+class Kept(NamedTuple):
+    """What `Codebooks.keep_in_use` gives: the parts of a state, and metrics by name."""
+
+    trained: Flat
+    ema: Flat
+    code_use: Flat
+    metrics: dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Codebooks:
+    """The codebooks at `paths`, whose use is followed and whose dead codes are revived.
+
+    decay: of the running share of each code. dead_below: of an even share. revive_every: steps
+    between revivals; 0: never.
+    """
+
+    paths: tuple[str, ...]
+    decay: float
+    dead_below: float
+    revive_every: int
+
+    def keep_in_use(
+        self,
+        step: jax.Array,
+        trained: Flat,
+        ema: Flat,
+        code_use: Flat,
+        shares: Flat,
+        vectors: Flat,
+        rng: jax.Array,
+    ) -> Kept:
+        """After step `step`, counted from 0, in which the codes had `shares` of `vectors`.
+
+        A revived code's running average begins anew with it. Metrics are the share of codes in use
+        and their perplexity, by the running share.
+        """
+        trained, ema, uses, metrics = dict(trained), dict(ema), {}, {}
+        due = (step + 1) % max(self.revive_every, 1) == 0
+        due &= self.revive_every > 0
+        for number, path in enumerate(self.paths):
+            use = self.decay * code_use[path] + (1 - self.decay) * shares[path]
+            name = path.split("/")[0]
+            metrics[f"codes/{name}/perplexity"] = perplexity(use)
+            metrics[f"codes/{name}/alive"] = jnp.mean(use * use.size > self.dead_below)
+            if path in trained:
+                flat = vectors[path].reshape(-1, vectors[path].shape[-1])
+                key = jax.random.fold_in(rng, number)
+                revived, fresh_use, dead = revive(trained[path], use, flat, self.dead_below, key)
+                dead = dead & due
+                trained[path] = jnp.where(dead[:, None], revived, trained[path])
+                ema[path] = jnp.where(dead[:, None], revived, ema[path])
+                use = jnp.where(dead, fresh_use, use)
+            uses[path] = use
+        return Kept(trained, ema, uses, metrics)

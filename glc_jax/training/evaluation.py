@@ -1,4 +1,4 @@
-"""Held-out evaluation during training: PSNR, LPIPS, DISTS and estimated bpp of centre crops."""
+"""Held-out evaluation during training: what centre crops look like, and estimated bpp."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -10,19 +10,19 @@ import numpy as np
 from glc_jax.data.augment import centre_crop
 from glc_jax.data.sources import Source
 from glc_jax.errors import ConfigError, InputError
-from glc_jax.metrics.dists import dists
-from glc_jax.metrics.lpips import lpips
-from glc_jax.metrics.psnr import psnr
 from glc_jax.models.glc import GLC
-from glc_jax.training.step import to_float
+from glc_jax.training.measures import Measure
+from glc_jax.training.pictures import to_float
 
-Metrics = dict[str, float]
+# By the name of the way through the model: x_hat float [B, H, W, 3], not clamped, and bpp [B] or
+# None.
+Reconstructions = dict[str, tuple[jax.Array, jax.Array | None]]
 
 
 def held_out_batches(
-    source: Source, *, batch: int, crop: int, host: int = 0, hosts: int = 1
+    source: Source, *, batch: int, crop: int, shard: tuple[int, int] = (0, 1)
 ) -> list[dict[str, np.ndarray]]:
-    """The centre crops of every usable picture, as this host's parts of whole batches.
+    """The centre crops of every usable picture, as part `shard[0]` of `shard[1]` of whole batches.
 
     A batch is {"image": uint8 [b, crop, crop, 3], "weight": float32 [b]}: the last one is filled
     up with pictures of weight 0. Raises `ConfigError` when no picture is as large as the crop.
@@ -30,10 +30,10 @@ def held_out_batches(
     crops = list(_crops(source, crop))
     if not crops:
         raise ConfigError(f"No held-out picture is as large as the evaluation crop of {crop}.")
-    local = batch // hosts
+    local = batch // shard[1]
     batches = []
     for start in range(0, len(crops), batch):
-        mine = range(start + host * local, start + (host + 1) * local)
+        mine = range(start + shard[0] * local, start + (shard[0] + 1) * local)
         images = [crops[i] if i < len(crops) else crops[0] for i in mine]
         weights = np.asarray([i < len(crops) for i in mine], np.float32)
         batches.append({"image": np.stack(images), "weight": weights})
@@ -48,29 +48,30 @@ def _crops(source: Source, crop: int) -> Iterator[np.ndarray]:
             continue
 
 
-def make_eval_step(model: GLC, config: Mapping[str, Any]) -> Callable[..., Any]:
+def make_eval_step(
+    model: GLC,
+    reconstruct: Callable[[GLC, Any, jax.Array], Reconstructions],
+    measures: Mapping[str, Measure],
+) -> Callable[..., Any]:
     """(params, batch, networks) -> (sums, pictures), where sums["weight"] is the pictures counted.
 
-    The names say what the picture went through: in stage I "codebook" and "latent" (not
-    quantised), later "rate_0" and so on. sums: "psnr/NAME", "bpp/NAME", "lpips/NAME" and
-    "dists/NAME", the latter two where `networks` has their weights, summed over the pictures.
-    pictures: NAME -> uint8 [B, H, W, 3].
+    `reconstruct` is the stage's. The names say what a picture went through: in stage I "codebook"
+    and "latent" (not quantised), later "rate_0" and so on. sums: "MEASURE/NAME" and, where it is
+    known, "bpp/NAME", summed over the pictures. pictures: NAME -> uint8 [B, H, W, 3].
     """
-    reconstruct = _through_codebook if config["stage"] == 1 else _through_rates
 
     def eval_step(params: Any, batch: Mapping[str, jax.Array], networks: Mapping[str, Any]):
         images, weight = batch["image"], batch["weight"]
         sums, pictures = {"weight": jnp.sum(weight)}, {}
-        for name, (x_hat, bpp) in reconstruct(model, {"params": params}, config, images).items():
+        for name, (x_hat, bpp) in reconstruct(model, {"params": params}, images).items():
             x_hat = jnp.clip(x_hat.astype(jnp.float32), -1, 1)
             picture = jnp.round((x_hat + 1) * 127.5)
-            values = {"psnr": psnr(picture, images)}
+            values = {
+                kind: measure.function(picture, images, networks)
+                for kind, measure in measures.items()
+            }
             if bpp is not None:
                 values["bpp"] = bpp
-            if "lpips" in networks:
-                values["lpips"] = lpips(networks["lpips"], to_float(picture), to_float(images))
-            if "dists" in networks:
-                values["dists"] = dists(networks["dists"], picture / 255, images / 255)
             sums |= {f"{key}/{name}": jnp.sum(weight * value) for key, value in values.items()}
             pictures[name] = picture.astype(jnp.uint8)
         return sums, pictures
@@ -78,7 +79,8 @@ def make_eval_step(model: GLC, config: Mapping[str, Any]) -> Callable[..., Any]:
     return eval_step
 
 
-def _through_codebook(model: GLC, variables: Any, config: Any, images: jax.Array):
+def through_codebook(model: GLC, variables: Any, images: jax.Array) -> Reconstructions:
+    """E and G, with the codebook in between and without it."""
     latent = model.apply(variables, to_float(images), method="encode")
     vq = model.apply(variables, latent.astype(jnp.float32), method="vector_quantize")
     return {
@@ -87,11 +89,14 @@ def _through_codebook(model: GLC, variables: Any, config: Any, images: jax.Array
     }
 
 
-def _through_rates(model: GLC, variables: Any, config: Any, images: jax.Array):
+def through_rates(
+    model: GLC, variables: Any, fields: Mapping[str, Any], images: jax.Array
+) -> Reconstructions:
+    """The whole model at each rate point, with estimated bpp; `fields` are the model's section."""
     latent = model.apply(variables, to_float(images), method="encode")
     pixels = images.shape[1] * images.shape[2]
     out = {}
-    for point in range(config["model"]["rate_points"]):
+    for point in range(fields["rate_points"]):
         rate = jnp.full(images.shape[0], point, jnp.float32)
         code = model.apply(variables, latent, rate, estimate=True, method="code")
         x_hat = model.apply(variables, code.latent_hat, method="generate")
@@ -99,11 +104,10 @@ def _through_rates(model: GLC, variables: Any, config: Any, images: jax.Array):
     return out
 
 
-def averages(sums: Mapping[str, float]) -> Metrics:
-    """Summed sums of `make_eval_step` -> means, and for each metric its mean over all names."""
+def averages(sums: Mapping[str, float]) -> dict[str, float]:
+    """Summed sums of `make_eval_step` -> means, and for each measure its mean over all names."""
     means = {key: value / sums["weight"] for key, value in sums.items() if key != "weight"}
-    for kind in ("psnr", "lpips", "dists", "bpp"):
+    for kind in {key.split("/")[0]: None for key in means}:
         values = [value for key, value in means.items() if key.startswith(f"{kind}/")]
-        if values:
-            means[kind] = sum(values) / len(values)
+        means[kind] = sum(values) / len(values)
     return means

@@ -1,6 +1,7 @@
 """From a training run to a weights file: averaged parameters, exact networks, prior of z."""
 
 import itertools
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,12 +16,13 @@ from glc_jax.entropy import export as entropy_export
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
-from glc_jax.training import checkpoints, setup
-from glc_jax.training.step import to_float
+from glc_jax.training import checkpoints
+from glc_jax.training.config import differences, plain
+from glc_jax.training.pictures import to_float
 
 
 def mean_of_runs(
-    workdirs: Sequence[pathlib.Path], step: int | None = None
+    workdirs: Sequence[str | os.PathLike], step: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The last run's config and the mean of the runs' averaged parameters: (config, params).
 
@@ -31,11 +33,12 @@ def mean_of_runs(
     """
     configs = []
     for workdir in workdirs:
-        config = checkpoints.read_config(workdir)
-        if config is None:
+        found = checkpoints.read_config(workdir)
+        if found is None:
             raise ConfigError(f"{workdir} holds no run.")
+        config = plain(found)
         if configs and config["model"] != configs[0]["model"]:
-            difference = setup.differences(config["model"], configs[0]["model"])
+            difference = differences(config["model"], configs[0]["model"])
             raise ConfigError(f"{workdir} is of another model than {workdirs[0]}: {difference}.")
         configs.append(config)
     trees = [checkpoints.averaged_parameters(workdir, step) for workdir in workdirs]

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from glc_jax.errors import ConfigError
@@ -59,6 +60,15 @@ def state_shardings(state: Any, mesh: Mesh, smallest: int) -> Any:
     )
 
 
+def place_shapes(state: Any, mesh: Mesh, smallest: int) -> Any:
+    """A TrainState of shapes, each with where `state_shardings` puts it."""
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where),
+        state,
+        state_shardings(state, mesh, smallest),
+    )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """The first axis of every array of a batch is cut over the data axis."""
     return NamedSharding(mesh, PartitionSpec(DATA))
@@ -76,7 +86,7 @@ def jit_step(step: TrainStep, mesh: Mesh, shardings: Any) -> Any:
     """
     return jax.jit(
         step,
-        in_shardings=(shardings, batch_sharding(mesh), replicated(mesh)),
+        in_shardings=(shardings, batch_sharding(mesh), replicated(mesh), replicated(mesh)),
         out_shardings=(shardings, replicated(mesh)),
         donate_argnums=0,
     )
@@ -85,15 +95,55 @@ def jit_step(step: TrainStep, mesh: Mesh, shardings: Any) -> Any:
 def pmap_step(step: TrainStep) -> Any:
     """The step under `jax.pmap`, for a step made with `axis_name=DATA`.
 
-    State and metrics have a leading device axis, batches the shape [devices, B / devices, ...].
+    State and metrics have a leading device axis, batches the shape [devices, B / devices, ...];
+    key and networks are given once.
     """
-    return jax.pmap(step, axis_name=DATA, in_axes=(0, 0, None))
+    return jax.pmap(step, axis_name=DATA, in_axes=(0, 0, None, None))
+
+
+def data_shard(mesh: Mesh) -> tuple[int, int]:
+    """Which part of every batch this host reads: (number of the part, number of parts).
+
+    Hosts whose devices hold the same rows of the batch, because a model axis goes over several
+    hosts, read the same part. Raises `ConfigError` where the rows do not fall into equal parts.
+    """
+    processes = np.array([[device.process_index for device in row] for row in mesh.devices])
+    return shard_of(processes, jax.process_index())
+
+
+def shard_of(processes: np.ndarray, process: int) -> tuple[int, int]:
+    """`data_shard` of one process, from the process of each device: int [data, model]."""
+    rows = {
+        number: np.flatnonzero((processes == number).any(axis=1)) for number in np.unique(processes)
+    }
+    mine = rows[process]
+    parts = len(processes) // len(mine)
+    for held in rows.values():
+        first, count = held[0], len(held)
+        if count != len(mine) or first % count or not (np.diff(held) == 1).all():
+            raise ConfigError(
+                "The hosts' devices do not divide the batch into equal parts: change mesh.model, "
+                f"so that each host has all or the same share of a row of {processes.shape[1]}."
+            )
+    return int(mine[0] // len(mine)), parts
+
+
+def union(numbers: Sequence[int]) -> list[int]:
+    """The numbers that any host gave, on every host; all of them must call it."""
+    if jax.process_count() == 1:
+        return sorted(numbers)
+    count = multihost_utils.process_allgather(np.int32(len(numbers)))
+    padded = np.full(count.max(), -1, np.int64)
+    padded[: len(numbers)] = numbers
+    return sorted({*multihost_utils.process_allgather(padded).reshape(-1).tolist()} - {-1})
 
 
 def global_batch(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's part of a batch -> arrays that stand for the whole batch of all hosts."""
-    sharding = batch_sharding(mesh)
+    sharding, (_, parts) = batch_sharding(mesh), data_shard(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, value)
+        name: jax.make_array_from_process_local_data(
+            sharding, value, (len(value) * parts, *value.shape[1:])
+        )
         for name, value in batch.items()
     }

@@ -22,15 +22,13 @@ class DiscriminatorState:
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that a checkpoint keeps, and the networks of the perceptual loss.
+    """Everything that changes from step to step: what a checkpoint keeps.
 
     step: int32 scalar, the number of steps done.
     params: the whole model's parameter tree, float32; those not trained are constants.
     opt_state, ema: of the trained leaves only, as flat dicts. ema is their running average.
     code_use: for each codebook that trains, [K] float32: running mean of each code's share.
     discriminator: None where the adversarial loss is off.
-    perceptual: the weights of LPIPS and DISTS, by name, where the run uses them; constant, and not
-        part of a checkpoint.
     """
 
     step: jax.Array
@@ -39,7 +37,6 @@ class TrainState:
     ema: Flat
     code_use: Flat
     discriminator: DiscriminatorState | None = None
-    perceptual: Any = None
 
     def averaged(self) -> dict[str, Any]:
         """The parameter tree with the running averages in place: what one evaluates and ships."""
@@ -51,7 +48,6 @@ def create(
     trainable: str,
     codebooks: tuple[str, ...],
     optimiser: optax.GradientTransformation,
-    perceptual: Any = None,
     discriminator: DiscriminatorState | None = None,
 ) -> TrainState:
     """The state before the first step; `codebooks` are paths of the codebooks that it follows."""
@@ -66,5 +62,4 @@ def create(
         ema={path: jnp.array(leaf, copy=True) for path, leaf in trained.items()},
         code_use={path: jnp.full((size,), 1.0 / size) for path, size in sizes.items()},
         discriminator=discriminator,
-        perceptual=perceptual,
     )

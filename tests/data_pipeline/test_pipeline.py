@@ -68,7 +68,7 @@ def test_another_seed_gives_another_order():
 @pytest.mark.parametrize("hosts", [2, 3])
 def test_hosts_divide_each_batch_in_order(hosts):
     whole = training_batches(Plain(20), **FIELDS)
-    parts = [training_batches(Plain(20), **FIELDS, host=h, hosts=hosts) for h in range(hosts)]
+    parts = [training_batches(Plain(20), **FIELDS, shard=(h, hosts)) for h in range(hosts)]
     for step in (0, 7):
         for name in ("image", "index"):
             together = np.concatenate([part[step][name] for part in parts])
@@ -92,9 +92,19 @@ def test_no_usable_picture_at_all_is_an_error_at_once():
         training_batches(Plain(3, small=(0, 1, 2)), **FIELDS)
 
 
-def test_hosts_must_divide_the_batch():
-    with pytest.raises(ConfigError, match="cannot be divided among 4 hosts"):
-        training_batches(Plain(3), **FIELDS, hosts=4)
+def test_what_was_skipped_once_stays_so_after_a_restart():
+    source = Plain(20, broken=(4,))
+    before = training_batches(source, **FIELDS)
+    seen = colours(before, range(7))
+    again = training_batches(Plain(20), **FIELDS)  # it can be read today
+    again.skipped.resume(before.skipped.indices())
+    assert colours(again, range(7)) == seen
+    assert colours(training_batches(Plain(20), **FIELDS), range(7)) != seen
+
+
+def test_parts_must_divide_the_batch():
+    with pytest.raises(ConfigError, match="cannot be divided into 4 equal parts"):
+        training_batches(Plain(3), **FIELDS, shard=(0, 4))
 
 
 def test_the_cache_changes_nothing_and_stays_within_its_bytes(tmp_path):

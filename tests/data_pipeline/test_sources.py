@@ -1,6 +1,8 @@
 """Folders with all sorts of files, and a TFDS data set built on the spot."""
 
+import errno
 import io
+import pathlib
 
 import numpy as np
 import pytest
@@ -32,6 +34,36 @@ def test_damaged_and_transparent_pictures(tmp_path):
     assert (source[0] == 255).all()
     with pytest.raises(InputError, match=r"damaged\.jpg"):
         source[1]
+
+
+@pytest.mark.parametrize("failures", [0, 2, 9])
+def test_a_read_that_fails_is_tried_again_and_given_up_in_the_end(tmp_path, monkeypatch, failures):
+    Image.fromarray(picture(20, 30)).save(tmp_path / "a.png")
+    source, left, read = FolderSource(tmp_path), [failures], pathlib.Path.read_bytes
+
+    def unreliable(path):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, "the network is away")
+        return read(path)
+
+    monkeypatch.setattr(pathlib.Path, "read_bytes", unreliable)
+    monkeypatch.setattr("glc_jax.data.retry.PAUSES", (0, 0, 0))
+    if failures == 9:
+        with pytest.raises(InputError, match=r"a\.png: cannot be read \(the network is away\)"):
+            source[0]
+        assert left == [5]  # four attempts
+    else:
+        np.testing.assert_array_equal(source[0], picture(20, 30))
+
+
+def test_a_file_that_is_gone_is_not_waited_for(tmp_path, monkeypatch):
+    Image.fromarray(picture(20, 30)).save(tmp_path / "a.png")
+    source = FolderSource(tmp_path)
+    (tmp_path / "a.png").unlink()
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(InputError, match="cannot be read"):
+        source[0]
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path):

@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from glc_jax.losses import pixel
 
@@ -29,3 +30,11 @@ def test_gradients():
     np.testing.assert_allclose(
         jax.grad(lambda x: pixel.l2(x, y).sum())(x), 2 * (x - y) / 48, rtol=1e-5
     )
+
+
+def test_multiscale_l1_ignores_detail_and_sees_colour():
+    checker = np.indices((16, 16)).sum(0) % 2 * 2.0 - 1
+    detail = np.broadcast_to(checker[None, :, :, None], (1, 16, 16, 3)).astype(np.float32)
+    flat = np.zeros_like(detail)
+    assert float(pixel.multiscale_l1(detail, flat)[0]) == 0
+    assert float(pixel.multiscale_l1(flat + 0.25, flat)[0]) == pytest.approx(0.25)

@@ -11,7 +11,8 @@ import sys
 import jax
 import numpy as np
 
-from glc_jax.training import setup, sharding
+from glc_jax.training import networks, sharding
+from glc_jax.training.start import first_state
 from glc_jax.training.step import make_train_step
 from tests.training import small
 
@@ -30,8 +31,9 @@ def main(stage: int) -> None:
         losses__lpips=0.0 if stage == 3 else 1.0,
         losses__pixel_code_prediction=0.0,
     )
-    model = setup.build_model(config)
+    parts = small.parts(config)
     key = jax.random.key(3)
+    frozen = networks.load(parts.networks)
     batches = [small.batch(seed) for seed in range(STEPS)]
     with jax.default_device(jax.devices()[0]):
         start = jax.device_get(small.state(config))
@@ -44,27 +46,40 @@ def main(stage: int) -> None:
             devices=jax.devices()[:devices],
         )
         shardings = sharding.state_shardings(start, mesh, smallest=64)
-        step = sharding.jit_step(make_train_step(model, config), mesh, shardings)
+        step = sharding.jit_step(make_train_step(parts), mesh, shardings)
         state = jax.device_put(start, shardings)
         for batch in batches:
-            state, metrics = step(state, sharding.global_batch(batch, mesh), key)
+            state, metrics = step(state, sharding.global_batch(batch, mesh), key, frozen)
         cut = sum(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
         return jax.device_get((state, metrics)), cut
 
     def mapped() -> tuple:
-        step = sharding.pmap_step(make_train_step(model, config, axis_name=sharding.DATA))
+        step = sharding.pmap_step(make_train_step(parts, axis_name=sharding.DATA))
         state = jax.tree.map(lambda leaf: np.broadcast_to(leaf, (DEVICES, *np.shape(leaf))), start)
         for batch in batches:
             divided = {k: v.reshape(DEVICES, -1, *v.shape[1:]) for k, v in batch.items()}
-            state, metrics = step(state, divided, key)
+            state, metrics = step(state, divided, key, frozen)
         return jax.device_get(jax.tree.map(lambda leaf: leaf[0], (state, metrics)))
+
+    def begun_in_place() -> float:
+        """The first state made where it belongs, with nothing moved between devices."""
+        mesh = sharding.make_mesh(2, small.BATCH, 1)
+        placed = sharding.place_shapes(start, mesh, 64)
+        with jax.transfer_guard_device_to_device("disallow_explicit"):
+            state = first_state(parts, placed)
+        where = jax.tree.map(lambda leaf, to: leaf.sharding == to.sharding, state, placed)
+        assert all(jax.tree.leaves(where))
+        whole = jax.jit(lambda: parts.initial_state(parts.random_parameters()))()
+        return small.largest_difference(jax.device_get(state), jax.device_get(whole))
 
     alone, _ = over_mesh(1, 1)
     model_cut, cut = over_mesh(2, DEVICES)
+    report: dict = {}
     layouts = {"model": model_cut, "pmap": mapped()}
     if stage == 1:  # the layout does not know the stage, and compiling takes long
         layouts["data"], _ = over_mesh(1, DEVICES)
-    report = {
+        report["begun"] = begun_in_place()
+    report |= {
         "moved": small.largest_difference(alone[0].params, start.params),
         "sharded_parameters": cut,
         "states": {k: small.largest_difference(v[0], alone[0]) for k, v in layouts.items()},

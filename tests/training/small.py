@@ -10,7 +10,9 @@ from PIL import Image
 
 from configs import tiny
 from glc_jax import weights
-from glc_jax.training import setup
+from glc_jax.training import networks
+from glc_jax.training.config import plain, read
+from glc_jax.training.parts import Parts, assemble
 from glc_jax.training.state import TrainState
 from glc_jax.training.step import make_train_step
 from tests.small_model import picture, random_parameters
@@ -61,6 +63,7 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     config.linear_start_batches = 0
     if stage == 2:
         config.codebook.kmeans_step = 0
+    config.eval.metrics = ("psnr", "lpips")  # the crops are too small for the others
     config.log_every = 2
     config.checkpoint.every = 4
     for path, value in changes.items():
@@ -72,6 +75,11 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     return config.to_dict()
 
 
+def parts(config: dict[str, Any]) -> Parts:
+    """The parts of a run."""
+    return assemble(read(config))
+
+
 def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
     """A batch of made-up pictures."""
     images = np.stack([picture(CROP, CROP, seed * size + i) for i in range(size)])
@@ -80,12 +88,12 @@ def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
 
 def parameters(config: dict[str, Any], seed: int = 0) -> dict[str, Any]:
     """Random parameters of a fitting scale."""
-    return random_parameters(setup.abstract_parameters(config), seed)
+    return random_parameters(parts(config).abstract_parameters(), seed)
 
 
 def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:
     """A weights file with `parameters`, to be named as a run's init_from."""
-    described = {"name": "small", "model": setup.plain(config["model"])}
+    described = {"name": "small", "model": plain(config["model"])}
     weights.save(path, {"params": parameters(config)}, described)
     return str(path)
 
@@ -93,13 +101,18 @@ def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:
 def state(config: dict[str, Any]) -> TrainState:
     """The state before the first step, without files."""
     params = jax.tree.map(jnp.asarray, parameters(config))
-    return setup.initial_state(config, params, setup.load_perceptual(config))
+    return parts(config).initial_state(params)
 
 
 def jit_train_step(config: dict[str, Any]) -> Any:
-    """The config's train step, compiled quickly; it does not donate the state."""
-    step = make_train_step(setup.build_model(config), config)
-    return jax.jit(step, compiler_options=COMPILER_OPTIONS)
+    """The config's train step, compiled quickly: (state, batch, rng) -> (state, metrics).
+
+    It does not donate the state.
+    """
+    made = parts(config)
+    jitted = jax.jit(make_train_step(made), compiler_options=COMPILER_OPTIONS)
+    frozen = networks.load(made.networks)
+    return lambda state, batch, rng: jitted(state, batch, rng, frozen)
 
 
 def folder(path: pathlib.Path, count: int = 5) -> pathlib.Path:

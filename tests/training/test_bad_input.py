@@ -8,7 +8,8 @@ import pytest
 
 from glc_jax.errors import GLCError
 from glc_jax.metrics import lpips_weights
-from glc_jax.training import checkpoints, setup
+from glc_jax.training import checkpoints
+from glc_jax.training.config import read
 from glc_jax.training.loop import train
 from tests.conftest import REPOSITORY
 from tests.training import small
@@ -26,7 +27,8 @@ def nothing_is_compiled(monkeypatch):
     def refuse(*args):
         raise AssertionError("reached the point where programs are compiled")
 
-    monkeypatch.setattr("glc_jax.training.setup.random_parameters", refuse)
+    monkeypatch.setattr("glc_jax.training.start.state_of", refuse)
+    monkeypatch.setattr("glc_jax.training.start.random_state", refuse)
     monkeypatch.setattr("glc_jax.training.loop.make_train_step", refuse)
 
 
@@ -63,7 +65,7 @@ def test_a_crop_that_the_model_cannot_take(tmp_path, pictures):
 
 
 def test_a_checkpoint_of_another_config(tmp_path, pictures):
-    checkpoints.write_config(tmp_path, setup.plain(small.config(1, model__codebook_size=32)))
+    checkpoints.write_config(tmp_path, read(small.config(1, model__codebook_size=32)))
     text = sentence(tmp_path, data__folder=pictures)
     assert "model/codebook_size is 32 there and 16 here" in text
 
@@ -83,7 +85,7 @@ def test_a_mesh_or_an_accumulation_that_does_not_divide_the_batch(tmp_path, pict
     assert "does not divide" in sentence(tmp_path, data__folder=pictures, mesh__model=64)
     text = sentence(tmp_path, 2, data__folder=pictures, batch=6)
     assert "4 rate points equally often" in text
-    setup.check_config(small.config(2, batch=2))  # takes two steps for the four
+    small.parts(small.config(2, batch=2))  # takes two steps for the four
 
 
 def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
@@ -99,13 +101,17 @@ def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
 @pytest.mark.parametrize(
     ("stage", "changes", "expected"),
     [
-        (1, {"stage": 4}, "no stage 4"),
+        (1, {"stage": "stage4"}, "no stage 'stage4'"),
         (1, {"steps": 0}, "at least 1"),
         (1, {"dtype": "float16"}, "float32 or bfloat16"),
         (1, {"trainable": "nothing/"}, "matches no parameter"),
         (1, {"trainable": "("}, "no regular expression"),
         (1, {"optimizer__warmup_steps": 99}, "do not fit in 8 steps"),
-        (1, {"checkpoint__best": "psnr"}, "must be lpips, dists or bpp"),
+        (
+            1,
+            {"checkpoint__best": "psnr"},
+            "must be one of bpp, dists, lpips, lpips_vgg, spectral_excess",
+        ),
         (1, {"checkpoint__best": "dists"}, "only measured where it is a loss"),
         (1, {"losses__dists": 1.0, "dists_window": 8}, "dists_window is 8"),
         (1, {"losses__dists": 1.0, "dists_group": 3}, "does not divide the 8 crops"),
@@ -133,7 +139,7 @@ def test_configs_that_contradict_themselves(tmp_path, pictures, stage, changes, 
         (["--config", "configs/none.py:stage1"], "none.py"),
         (["--no_such_flag"], "no_such_flag"),
         ([], "--config and --workdir"),
-        (["--config", "configs/tiny.py:stage1", "--workdir", "gs://bucket/run"], "an address"),
+        (["--config", "configs/tiny.py:stage1", "--workdir", "ftp://host/run"], "begin with gs://"),
     ],
 )
 def test_the_script_prints_one_sentence_and_exits_with_2(tmp_path, arguments, expected):

@@ -26,13 +26,13 @@ def test_the_devices_of_a_topology():
 def test_a_batch_that_the_devices_do_not_divide():
     config = small.config(1, batch=3)
     with pytest.raises(ConfigError, match="cannot be divided"):
-        benchmark.measure_training(config, None, jax.devices()[:1] * 2)
+        benchmark.measure_training(small.parts(config), None, jax.devices()[:1] * 2)
 
 
 @pytest.mark.slow
 def test_a_step_that_is_only_compiled_holds_at_least_its_state():
     config = small.config(1)
-    measured = benchmark.measure_training(config, None, jax.devices()[:1])
+    measured = benchmark.measure_training(small.parts(config), None, jax.devices()[:1])
     state = jax.eval_shape(lambda: small.state(config))
     held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert measured.memory_bytes > held

@@ -7,7 +7,8 @@ import pytest
 
 import glc_jax
 from glc_jax.errors import ConfigError
-from glc_jax.training import checkpoints, setup
+from glc_jax.training import checkpoints
+from glc_jax.training.config import read
 from glc_jax.training.export import at_rates, export, mean_of_runs
 from tests.small_model import picture
 from tests.training import small
@@ -47,9 +48,9 @@ def _run(workdir, config, seed):
     """A run's folder with one checkpoint of random parameters, which come back."""
     params = jax.tree.map(jnp.asarray, small.parameters(config, seed))
     workdir.mkdir()
-    checkpoints.write_config(workdir, setup.plain(config))
+    checkpoints.write_config(workdir, read(config))
     saved = checkpoints.Checkpoints(workdir, keep=1, best="lpips")
-    saved.save(setup.initial_state(config, params, {}))
+    saved.save(small.parts(config).initial_state(params))
     saved.close()
     return params
 

@@ -13,7 +13,8 @@ import portpicker
 import pytest
 
 from glc_jax import weights
-from glc_jax.training import checkpoints, setup
+from glc_jax.training import checkpoints
+from glc_jax.training.config import plain
 from tests.conftest import REPOSITORY
 from tests.training import small
 
@@ -37,7 +38,7 @@ def config_file(tmp_path_factory) -> pathlib.Path:
     )
     config["init_from"] = small.weights_file(place / "start.safetensors", config)
     path = place / "config.json"
-    path.write_text(json.dumps(setup.plain(config)))
+    path.write_text(json.dumps(plain(config)))
     return path
 
 
@@ -84,6 +85,18 @@ def test_two_processes_match_one(config_file, together, tmp_path):
     finish(start(config_file, tmp_path, 1))
     alone = averages(tmp_path)
     assert small.largest_difference(averages(together), alone) < TOLERANCE
+
+
+@pytest.mark.slow
+def test_a_model_axis_over_two_processes_matches_one(config_file, tmp_path):
+    config = json.loads(config_file.read_text())
+    config["mesh"] = {"model": 2, "shard_from": 64}
+    cut_file = tmp_path / "config.json"
+    cut_file.write_text(json.dumps(config))
+    finish(start(cut_file, tmp_path / "cut", 2))
+    finish(start(config_file, tmp_path / "alone", 1))
+    difference = small.largest_difference(averages(tmp_path / "cut"), averages(tmp_path / "alone"))
+    assert difference < TOLERANCE
 
 
 @pytest.mark.slow

@@ -35,6 +35,7 @@ def test_eight_devices_agree_with_one(stage):
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.splitlines()[-1])
     assert report["moved"] > 1e-3
+    assert report.get("begun", 0.0) < 1e-6
     assert report["sharded_parameters"] > 10
     assert set(report["states"]) == {"model", "pmap"} | ({"data"} if stage == 1 else set())
     assert max(report["states"].values()) < TOLERANCE, report
@@ -56,6 +57,27 @@ def test_what_cannot_be_divided_is_said():
         sharding.make_mesh(devices + 1, 8, 1)
     with pytest.raises(ConfigError, match="multiple of 3"):
         sharding.make_mesh(devices, 8, 3)
+
+
+@pytest.mark.parametrize(
+    ("processes", "expected"),
+    [
+        ([[0], [0], [1], [1]], [(0, 2), (1, 2)]),  # no model axis
+        ([[0, 0], [1, 1]], [(0, 2), (1, 2)]),  # within each host
+        ([[0, 1]], [(0, 1), (0, 1)]),  # over both hosts: both read everything
+        ([[0, 1], [0, 1], [2, 3], [2, 3]], [(0, 2), (0, 2), (1, 2), (1, 2)]),
+        ([[1, 1], [0, 0]], [(1, 2), (0, 2)]),
+    ],
+)
+def test_hosts_that_hold_the_same_rows_read_the_same_pictures(processes, expected):
+    found = [sharding.shard_of(np.array(processes), number) for number in range(len(expected))]
+    assert found == expected
+
+
+@pytest.mark.parametrize("processes", [[[0, 0], [0, 1], [1, 1], [1, 1]], [[0], [1], [0], [1]]])
+def test_hosts_that_hold_unequal_rows_are_refused(processes):
+    with pytest.raises(ConfigError, match=r"change mesh\.model"):
+        sharding.shard_of(np.array(processes), 0)
 
 
 def test_a_batch_becomes_global_in_order():

@@ -7,8 +7,9 @@ import jax.export
 import jax.numpy as jnp
 import pytest
 
-from glc_jax.training import setup
+from glc_jax.training import networks
 from glc_jax.training.evaluation import make_eval_step
+from glc_jax.training.evaluators import chosen_measures
 from glc_jax.training.step import make_train_step
 from tests.training import small
 
@@ -29,41 +30,37 @@ def config_of(size: str, stage: int) -> dict:
 
 
 def shapes_of(config: dict) -> tuple:
-    """State and batch as shapes: nothing is allocated."""
-    state = jax.eval_shape(
-        lambda params: setup.initial_state(config, params, setup.load_perceptual(config)),
-        setup.abstract_parameters(config),
-    )
-    crop = config["data"]["crop"]
+    """The run's parts, and state, batch and networks as shapes: nothing is allocated."""
+    parts = small.parts(config)
+    crop, count = parts.config.data.crop, parts.config.batch
     batch = {
-        "image": jax.ShapeDtypeStruct((config["batch"], crop, crop, 3), jnp.uint8),
-        "index": jax.ShapeDtypeStruct((config["batch"],), jnp.int32),
+        "image": jax.ShapeDtypeStruct((count, crop, crop, 3), jnp.uint8),
+        "index": jax.ShapeDtypeStruct((count,), jnp.int32),
     }
-    return state, batch
+    return parts, parts.abstract_state(), batch, networks.load(parts.networks)
 
 
 @pytest.mark.parametrize("stage", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_train_step_exports(size, stage):
-    config = config_of(size, stage)
-    state, batch = shapes_of(config)
-    step = jax.jit(make_train_step(setup.build_model(config), config))
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    exported = jax.export.export(step, platforms=["tpu", "cuda"])(state, batch, key)
+    parts, *arguments, frozen = shapes_of(config_of(size, stage))
+    step = jax.jit(make_train_step(parts))
+    arguments += [jax.eval_shape(lambda: jax.random.key(0)), frozen]
+    exported = jax.export.export(step, platforms=["tpu", "cuda"])(*arguments)
     assert exported.platforms == ("tpu", "cuda")
     outputs = [(leaf.shape, leaf.dtype) for leaf in exported.out_avals]
-    expected = jax.tree.leaves(jax.eval_shape(step, state, batch, key))
+    expected = jax.tree.leaves(jax.eval_shape(step, *arguments))
     assert outputs == [(leaf.shape, leaf.dtype) for leaf in expected]
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_eval_step_exports(size, stage):
-    config = config_of(size, stage)
-    state, batch = shapes_of(config)
-    pictures = {"image": batch["image"], "weight": jax.ShapeDtypeStruct((config["batch"],), "f4")}
-    step = jax.jit(make_eval_step(setup.build_model(config), config))
-    exported = jax.export.export(step, platforms=["tpu", "cuda"])(
-        state.params, pictures, state.perceptual or setup.load_perceptual(small.config(1))
-    )
+    parts, state, batch, _ = shapes_of(config_of(size, stage))
+    weight = jax.ShapeDtypeStruct(batch["index"].shape, "f4")
+    pictures = {"image": batch["image"], "weight": weight}
+    chosen = chosen_measures(parts)
+    frozen = networks.load(name for measure in chosen.values() for name in measure.networks)
+    step = jax.jit(make_eval_step(parts.model, parts.stage.reconstruct, chosen))
+    exported = jax.export.export(step, platforms=["tpu", "cuda"])(state.params, pictures, frozen)
     assert exported.platforms == ("tpu", "cuda")

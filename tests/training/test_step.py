@@ -1,15 +1,17 @@
 """One step of each stage: what moves, what stays, and how a batch may be divided."""
 
+import dataclasses
 import functools
 
 import jax
 import numpy as np
 import pytest
 
-from glc_jax.training import setup
+from glc_jax.training import networks
 from glc_jax.training.evaluation import averages, make_eval_step
+from glc_jax.training.evaluators import chosen_measures
 from glc_jax.training.parameters import select
-from glc_jax.training.step import multiscale_l1
+from glc_jax.training.samples import Turns
 from tests.training import small
 
 KEY = jax.random.key(7)
@@ -60,24 +62,30 @@ def test_losses_are_reported_unweighted_and_their_weighted_sum_is_the_loss(stage
 
 
 @pytest.mark.slow
-def test_dists_and_spectral_excess_are_losses_and_dists_is_measured_on_held_out_pictures():
+def test_perceptual_losses_are_losses_and_are_measured_on_held_out_pictures():
     config = small.config(
-        1, losses__dists=2.0, losses__spectral_excess=0.5, losses__lpips=0.0, losses__codebook=0.0
+        1,
+        losses={"dists": 2.0, "spectral_excess": 0.5, "lpips_vgg": 1.5, "l1": 1.0},
+        data__crop=64,
+        eval__crop=64,
+        eval__metrics=("psnr",),
+        jitter=16,
     )
-    state = small.state(config)
-    batch = small.batch()
+    state, parts, batch = small.state(config), small.parts(config), small.batch()
     batch["image"] = np.tile(batch["image"], (1, 2, 2, 1))
     after, metrics = small.jit_train_step(config)(state, batch, KEY)
-    names = ("l1", "multiscale_l1", "dists", "spectral_excess")
-    total = sum(config["losses"][name] * float(metrics[name]) for name in names)
+    total = sum(weight * float(metrics[name]) for name, weight in config["losses"].items())
     assert 0.05 < float(metrics["dists"]) < 1
+    assert 0.05 < float(metrics["lpips_vgg"]) < 1.5
     assert float(metrics["spectral_excess"]) > 0.1
     assert float(metrics["loss"]) == pytest.approx(total, rel=1e-5)
-    eval_step = jax.jit(make_eval_step(setup.build_model(config), config))
-    batch = {"image": small.batch()["image"], "weight": np.ones(small.BATCH, np.float32)}
-    sums, _ = eval_step(after.params, batch, after.perceptual)
+    chosen = chosen_measures(parts)
+    assert set(chosen) == {"psnr", "dists", "lpips_vgg", "spectral_excess"}
+    eval_step = jax.jit(make_eval_step(parts.model, parts.stage.reconstruct, chosen))
+    batch = {"image": batch["image"], "weight": np.ones(small.BATCH, np.float32)}
+    sums, _ = eval_step(after.params, batch, networks.load(parts.networks))
     means = averages(jax.device_get(sums))
-    assert "lpips" not in means
+    assert {name for name in means if "/" not in name} == set(chosen)
     assert means["dists"] == pytest.approx((means["dists/latent"] + means["dists/codebook"]) / 2)
     assert 0.05 < means["dists"] < 1
 
@@ -128,32 +136,21 @@ def test_the_average_lags_behind_the_parameters():
 
 
 def test_rates_and_codebook_shares_depend_on_the_slot_alone():
-    from glc_jax.training.stages import draw_samples
-
-    config = small.config(1, codebook__quantised_share=0.25)
+    turns = Turns(batch=8, rate_points=4, quantised_share=0.25, kmeans_step=0)
     slots = np.arange(8, dtype=np.int32)
-    whole = draw_samples(config, 5, KEY, slots)
-    part = draw_samples(config, 5, KEY, slots[3:5])
+    whole = turns.draw(5, KEY, slots)
+    part = turns.draw(5, KEY, slots[3:5])
     assert whole.rate.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     assert whole.quantised.sum() == 2
     assert part.rate.tolist() == [3, 0]
     assert (jax.random.key_data(part.keys) == jax.random.key_data(whole.keys)[3:5]).all()
-    assert not draw_samples({**config, "codebook": {**config["codebook"], "kmeans_step": 9}}, 5,
-                            KEY, slots).quantised.any()  # fmt: skip
+    late = dataclasses.replace(turns, kmeans_step=9)
+    assert not late.draw(8, KEY, slots).quantised.any()
+    assert late.draw(9, KEY, slots).quantised.any()
 
 
 def test_a_batch_smaller_than_the_rate_points_reaches_them_all_in_turn():
-    from glc_jax.training.stages import draw_samples
-
-    config = {**small.config(1, codebook__quantised_share=0.25), "batch": 2}
-    steps = [draw_samples(config, step, KEY, np.arange(2, dtype=np.int32)) for step in range(4)]
+    turns = Turns(batch=2, rate_points=4, quantised_share=0.25, kmeans_step=0)
+    steps = [turns.draw(step, KEY, np.arange(2, dtype=np.int32)) for step in range(4)]
     assert [samples.rate.tolist() for samples in steps] == [[0, 1], [2, 3]] * 2
     assert sum(int(samples.quantised.sum()) for samples in steps) == 2
-
-
-def test_multiscale_l1_ignores_detail_and_sees_colour():
-    checker = np.indices((16, 16)).sum(0) % 2 * 2.0 - 1
-    detail = np.broadcast_to(checker[None, :, :, None], (1, 16, 16, 3)).astype(np.float32)
-    flat = np.zeros_like(detail)
-    assert float(multiscale_l1(detail, flat)[0]) == 0
-    assert float(multiscale_l1(flat + 0.25, flat)[0]) == pytest.approx(0.25)

@@ -1,0 +1,43 @@
+"""What configs/*.py begin with: every field at its default, and the stages' common choices.
+
+`config` says what each field is. Any of them can be set on the command line, as
+in --config.batch=16 or --config.losses.lpips=0.5; a config of one's own changes what is its own:
+
+    def get_config(stage: str = "stage1") -> ConfigDict:
+        config = base.get_config(stage)
+        config.steps = 1000
+        return config
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from glc_jax.training.config import Config
+
+# A loss is in use in the stages that have what it needs; a weight of 0 leaves it out.
+LOSSES = {
+    "l1": 1.0,
+    "multiscale_l1": 0.0,
+    "lpips": 1.0,
+    "lpips_vgg": 0.0,  # beside lpips_network="alex"
+    "dists": 0.0,
+    "spectral_excess": 0.0,  # against hatching
+    "codebook": 1.0,
+    "rate": 1.0,  # times the lambda of the sample's rate point, per bpp
+    "hyper_codebook": 1.0,
+    "latent": 1.0,
+    "code_prediction": 0.05,
+    "pixel_code_prediction": 0.05,
+}
+
+TRAINABLE = {"stage1": "vqvae/", "stage2": "(?!vqvae/|pixel_code_predictor/)", "stage3": ""}
+
+
+def get_config(stage: str = "stage1") -> ConfigDict:
+    """The base of "stage1", "stage2" or "stage3"; it has no model yet."""
+    config = ConfigDict(dataclasses.asdict(Config()))
+    config.stage = stage
+    config.trainable = TRAINABLE[stage]
+    config.losses = ConfigDict(LOSSES)
+    return config

@@ -1,0 +1,56 @@
+"""What is measured of held-out pictures, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from glc_jax.losses import spectrum
+from glc_jax.metrics.dists import dists
+from glc_jax.metrics.lpips import lpips
+from glc_jax.metrics.psnr import psnr
+from glc_jax.training.pictures import to_float
+
+
+class Measure(NamedTuple):
+    """(picture, original, networks) -> float32 [B], of float32 and uint8 [B, H, W, 3], 0..255.
+
+    networks: names of the frozen networks that it looks through. smallest: side of the smallest
+    pictures that it takes.
+    """
+
+    function: Callable[[jax.Array, jax.Array, Mapping[str, Any]], jax.Array]
+    networks: tuple[str, ...] = ()
+    less_is_better: bool = True
+    smallest: int = 1
+
+
+def _lpips(network: str) -> Measure:
+    def measure(picture: jax.Array, original: jax.Array, networks: Mapping[str, Any]) -> jax.Array:
+        return lpips(networks[network], to_float(picture), to_float(original))
+
+    return Measure(measure, (network,))
+
+
+def _spectral_excess(picture: jax.Array, original: jax.Array, networks: Any) -> jax.Array:
+    return spectrum.spectral_excess(to_float(picture), to_float(original))
+
+
+def measures(lpips_network: str) -> dict[str, Measure]:
+    """All of them; "lpips" looks through the config's `lpips_network`."""
+    return {**MEASURES, "lpips": _lpips(f"lpips_{lpips_network}")}
+
+
+MEASURES: dict[str, Measure] = {
+    "psnr": Measure(lambda picture, original, _: psnr(picture, original), less_is_better=False),
+    "lpips": _lpips("lpips_alex"),
+    "lpips_vgg": _lpips("lpips_vgg"),
+    "dists": Measure(
+        lambda picture, original, networks: dists(
+            networks["dists"], picture / 255, original / jnp.float32(255)
+        ),
+        ("dists",),
+    ),
+    "spectral_excess": Measure(_spectral_excess, smallest=spectrum.SMALLEST),
+}

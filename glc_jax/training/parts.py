@@ -1,0 +1,115 @@
+"""What a run is made of, made once from its config: everything behind it sees its part only."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from glc_jax.models import glc
+from glc_jax.training import checks
+from glc_jax.training.codebook import Codebooks
+from glc_jax.training.config import Config
+from glc_jax.training.critic import Critic, critic
+from glc_jax.training.objectives import Loss, objectives
+from glc_jax.training.optimiser import learning_rate, optimiser
+from glc_jax.training.parameters import select
+from glc_jax.training.samples import Turns
+from glc_jax.training.stages import Stage, open_stage
+from glc_jax.training.state import TrainState, create
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The parts of a training run.
+
+    model: computes in the config's dtype; parameters are float32 in any case. losses: those in
+    use. turns: what is random about each sample. networks: names of the frozen networks that the
+    losses need. critic: called with the axis's name under pmap, else None.
+    """
+
+    config: Config
+    model: glc.GLC
+    stage: Stage
+    losses: tuple[Loss, ...]
+    turns: Turns
+    codebooks: Codebooks
+    optimiser: optax.GradientTransformation
+    schedule: optax.Schedule
+
+    @property
+    def trainable(self) -> str:
+        return self.config.trainable
+
+    @property
+    def accumulate(self) -> int:
+        return self.config.accumulate
+
+    @property
+    def ema(self) -> float:
+        return self.config.ema
+
+    @functools.cached_property
+    def networks(self) -> tuple[str, ...]:
+        return tuple(sorted({name for loss in self.losses for name in loss.networks}))
+
+    def critic(self, axis_name: str | None = None) -> Critic | None:
+        """The discriminator's part, or None where the adversarial loss is off."""
+        return critic(self.config, axis_name)
+
+    def random_parameters(self) -> Any:
+        """The model's own initialisation, from the config's seed; call it under `jax.jit`."""
+        side = glc.initial_side(self.config.model)
+        key = jax.random.key(self.config.seed)
+        return self.model.init(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
+
+    def abstract_parameters(self) -> Any:
+        """The model's parameter tree as shapes."""
+        return jax.eval_shape(self.random_parameters)
+
+    def initial_state(self, params: Any) -> TrainState:
+        """The state before the first step with these parameters; under `jax.jit` or on shapes."""
+        key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+        judge = self.critic()
+        return create(
+            params,
+            self.trainable,
+            self.codebooks.paths,
+            self.optimiser,
+            judge and judge.init(key, self.config.data.crop),
+        )
+
+    def abstract_state(self) -> TrainState:
+        """The state as shapes."""
+        return jax.eval_shape(self.initial_state, self.abstract_parameters())
+
+
+def assemble(config: Config) -> Parts:
+    """The parts of the run that a config describes, without files; nothing is compiled.
+
+    Raises `ConfigError` for what contradicts itself.
+    """
+    stage = open_stage(config)
+    checks.check(config, stage)
+    fields = config.codebook
+    parts = Parts(
+        config=config,
+        model=glc.build(config.model, jnp.dtype(config.dtype).type, config.remat),
+        stage=stage,
+        losses=objectives(config, stage.gives),
+        turns=Turns(
+            config.batch,
+            config.model["rate_points"],
+            fields.quantised_share,
+            fields.kmeans_step,
+        ),
+        codebooks=Codebooks(stage.codebooks, fields.decay, fields.dead_below, fields.revive_every),
+        optimiser=optimiser(config.optimizer, config.steps),
+        schedule=learning_rate(config.optimizer, config.steps),
+    )
+    checks.check_best(config, parts.losses)
+    checks.check_trained(config, select(parts.abstract_parameters(), config.trainable))
+    parts.critic()
+    return parts

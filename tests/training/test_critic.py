@@ -1,0 +1,60 @@
+"""The critic judges and moves from its very first step on, and not before."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glc_jax.training.config import Adversarial, Config, Optimizer
+from glc_jax.training.critic import critic
+from tests.training import small
+
+START, CROP = 3, 16
+
+
+@functools.cache
+def judged(step: int):
+    """(state before, judgement, state after) of one step."""
+    steady = Optimizer(warmup_steps=0, tail_steps=0)
+    fields = Adversarial(weight=0.5, start=START, base_channels=2, layers=1, optimizer=steady)
+    made = critic(Config(steps=9, dtype="float32", adversarial=fields))
+    quickly = functools.partial(jax.jit, compiler_options=small.COMPILER_OPTIONS)
+    state = quickly(lambda: made.init(jax.random.key(0), CROP))()
+    x_hat, images = jax.random.uniform(jax.random.key(1), (2, 2, CROP, CROP, 3))
+    judge = quickly(lambda state, step: made.judge(state, step, x_hat, images))
+    found = judge(state, jnp.int32(step))
+    after = made.step(state, jnp.int32(step), found.gradient, found.batch_stats)
+    return state, found, after
+
+
+@pytest.mark.parametrize("step", [0, START - 1])
+def test_it_stands_still_before_its_start(step):
+    before, found, after = judged(step)
+    chex.assert_trees_all_equal(before, after)
+    assert not found.pull.any()
+    assert {name: float(value) for name, value in found.values.items()} == {
+        "adversarial": 0,
+        "discriminator": 0,
+    }
+
+
+@pytest.mark.parametrize("step", [START, START + 1])
+def test_it_is_active_from_its_start(step):
+    before, found, after = judged(step)
+    assert np.abs(found.pull).max() > 0
+    assert float(found.values["discriminator"]) > 0
+    moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, after.params)
+    assert any(jax.tree.leaves(moved))
+
+
+def test_its_weight_is_the_fixed_one_unless_it_adapts():
+    pull, own = jnp.full(4, 2.0), jnp.full(4, 8.0)
+    for adaptive, expected in ((False, 0.5), (True, 0.5 * 0.25)):
+        fields = Adversarial(weight=0.5, adaptive=adaptive, optimizer=Optimizer(tail_steps=0))
+        made = critic(Config(steps=9000, dtype="float32", adversarial=fields))
+        weight, metrics = made.weight_of(pull, own, lambda gradient: gradient)
+        np.testing.assert_allclose(weight, expected, rtol=1e-4)
+        assert set(metrics) == ({"adaptive_weight"} if adaptive else set())
