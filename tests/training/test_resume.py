@@ -1,4 +1,4 @@
-"""Whole runs of a toy stage: stopped, damaged, changed, in a bucket; resumed as if nothing was."""
+"""Whole runs of a toy stage: stopped, damaged, changed; resumed as if nothing was."""
 
 import contextlib
 import logging
@@ -65,15 +65,6 @@ def test_a_damaged_newest_checkpoint_is_trained_and_saved_again(config, whole, t
     chex.assert_trees_all_equal(train(config, tmp_path), whole[1])
     found = checkpoints.averaged_parameters(tmp_path, 8)
     chex.assert_trees_all_equal(found, jax.device_get(whole[1].averaged()))
-
-
-def test_a_run_in_a_bucket_equals_one_in_a_folder(config, whole, bucket_place):
-    workdir = bucket_place / "runs" / "toy"
-    stopped(config, workdir, 3)
-    chex.assert_trees_all_equal(train(config, workdir), whole[1])
-    assert list((workdir / "tensorboard").glob("events*"))
-    following = {**config, "init_from": str(workdir), "steps": 6}
-    stopped(following, bucket_place / "runs" / "next", 1)
 
 
 def test_what_did_not_change_is_resumed_and_what_did_is_named(config, tmp_path, caplog):
