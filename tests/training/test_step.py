@@ -69,6 +69,7 @@ def test_perceptual_losses_are_losses_and_are_measured_on_held_out_pictures():
         data__crop=64,
         eval__crop=64,
         eval__metrics=("psnr",),
+        checkpoint__best="dists",
         jitter=16,
     )
     state, parts, batch = small.state(config), small.parts(config), small.batch()
