@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from glc_jax import bitstream
 from glc_jax.codec import Codec
 from glc_jax.memory import resident_bytes
 
@@ -75,14 +76,16 @@ def measure(codec: Codec, image: np.ndarray, rate: float, repeats: int) -> dict[
     """Codes and decodes a picture 1 + `repeats` times; the first run compiles."""
     meter, peak = Meter(), _peak_bytes()
     height, width = image.shape[:2]
+    level = bitstream.nearest_level(rate, codec.highest_rate)
     for _ in range(1 + repeats):
         latent = meter("E", codec._latent, image)
-        data = meter("entropy coding", codec._code_latent, latent, image.shape, rate)
+        data = meter("entropy coding", codec._code_latent, latent, image.shape, level)
         del latent
         container = codec._container(data, None)
         y_hat = meter("entropy decoding", codec._decode_latent, container)
         left = codec.require_memory(height, width, "decompress")
-        meter("G", codec._reconstruct, y_hat, container.rate, height, width, left)
+        rate = container.rate(codec.highest_rate)
+        meter("G", codec._reconstruct, y_hat, rate, height, width, left)
     found = meter.summary()
     return {
         "width": width,
