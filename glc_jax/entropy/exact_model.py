@@ -120,6 +120,7 @@ class ExactModel:
                 )
             self.latents = [_latent(entry) for entry in content["latents"]]
             self._coders: dict[Any, GroupCoder] = {}
+            self._prepared: dict[Any, Any] = {}
             self.groups = [
                 self._group(entry, number, tree, make_family)
                 for number, entry in enumerate(content["groups"])
@@ -143,7 +144,7 @@ class ExactModel:
         coder = self._coders.setdefault(key, made.coder(arrays))
         program = None
         if entry["program"] is not None:
-            program = _program(tree, str(int(entry["program"])))
+            program = _program(tree, str(int(entry["program"]))).share(self._prepared)
         reads = tuple(str(name) for name in entry["reads"])
         require(len(reads) == (len(program.structure.inputs) if program else 0), "what is read")
         centre = entry["centre"]

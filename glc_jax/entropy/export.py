@@ -7,6 +7,7 @@ Each group's function becomes a program (`exact`), each family's distribution ta
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -124,12 +125,13 @@ class _Export:
     def tree(self) -> dict[str, Any]:
         programs, entries, tables, pool = {}, [], {}, _Pool()
         measured = {group.name: self._measure(group) for group in self.model.groups}
+        forms = {g.name: self._forms(g, measured) for g in self.model.groups if measured[g.name]}
         for group in self.model.groups:
-            found, number = measured[group.name], None
+            # Let go of one by one: they hold the weights, as floats.
+            found, number = measured.pop(group.name), None
             if found is not None:
                 program = found.compile(
-                    [self.exponents[name] for name in self.reads(group)],
-                    self._forms(group, measured),
+                    [self.exponents[name] for name in self.reads(group)], forms[group.name]
                 )
                 number = len(programs)
                 programs[str(number)] = pool.stored(program)
@@ -263,7 +265,8 @@ class _Pool:
         return {"program": text, "arrays": np.asarray(numbers, np.int32)}
 
     def _number(self, array: np.ndarray) -> int:
-        key = (array.dtype.str, array.shape, array.tobytes())
+        content = hashlib.sha256(np.ascontiguousarray(array)).digest()
+        key = (array.dtype.str, array.shape, content)
         if key not in self._known:
             self._known[key] = len(self.arrays)
             self.arrays.append(array)

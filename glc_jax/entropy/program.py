@@ -69,7 +69,7 @@ class Program:
 
     Attributes:
       structure: what is in its JSON.
-      arrays: the integers, int64.
+      arrays: the integers, each in the smallest signed type that holds them.
       exponents: of each output, int or int64 [channels].
       input_exponents: of each input, the same; None for an index.
     """
@@ -90,10 +90,17 @@ class Program:
                 require(number < len(self.arrays), "an array is missing")
         self._checked: dict[tuple, dict[str, int]] = {}
         self._prepared: dict[Arithmetic, list[Any]] = {}
+        self._shared: dict[Any, Any] = {}
+
+    def share(self, prepared: dict[Any, Any]) -> Program:
+        """Itself, holding what it makes of its arrays in a dict that is common to programs which
+        share arrays: a layer of several of them is then in memory once."""
+        self._shared = prepared
+        return self
 
     def _exponent(self, number: int) -> int | np.ndarray:
         require(number < len(self.arrays), "an exponent is missing")
-        values = self.arrays[number]
+        values = self.arrays[number].astype(np.int64)
         require(
             values.ndim <= 1 and values.size and np.abs(values).max() <= MAX_EXPONENT, "exponent"
         )
@@ -141,15 +148,26 @@ class Program:
         """The arrays as the operations want them, operation by operation. Within `x64`."""
         if arithmetic not in self._prepared:
             self._prepared[arithmetic] = [
-                OPERATIONS[operation["op"]].prepare(
-                    arithmetic, self._arrays_of(operation), operation["fields"]
-                )
-                for operation in self.structure.operations
+                self._prepared_for(arithmetic, operation) for operation in self.structure.operations
             ]
         return self._prepared[arithmetic]
 
+    def _prepared_for(self, arithmetic: Arithmetic, operation: Mapping[str, Any]) -> Any:
+        numbers = sorted(operation["arrays"].items())
+        own = tuple((name, id(self.arrays[number])) for name, number in numbers)
+        key = (arithmetic, operation["op"], json.dumps(operation["fields"], sort_keys=True), own)
+        if key not in self._shared:
+            prepare = OPERATIONS[operation["op"]].prepare
+            made = prepare(arithmetic, self._arrays_of(operation), operation["fields"])
+            self._shared[key] = made
+        return self._shared[key]
+
     def _arrays_of(self, operation: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {name: self.arrays[number] for name, number in operation["arrays"].items()}
+        """By name, int64."""
+        return {
+            name: self.arrays[number].astype(np.int64)
+            for name, number in operation["arrays"].items()
+        }
 
     def check(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
         """The sizes that these shapes of the inputs give, once everything in it is checked.
@@ -196,7 +214,7 @@ class Program:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The program for a weights file: "program", its JSON as uint8, and "0", "1", ..."""
         text = np.frombuffer(self.structure.text.encode(), np.uint8)
-        return {"program": text, **{str(i): _narrowest(a) for i, a in enumerate(self.arrays)}}
+        return {"program": text, **{str(i): array for i, array in enumerate(self.arrays)}}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Program:
@@ -327,18 +345,17 @@ def _checked_array(array: np.ndarray) -> np.ndarray:
     array = np.asarray(array)
     require(array.dtype.kind in "iu" and array.ndim <= MAX_RANK, "an array is not of integers")
     require(array.dtype != np.uint64, "an array is not of integers")
-    array = array.astype(np.int64)
     require(not array.size or max(-int(array.min()), int(array.max())) < BOUND, "an integer")
-    return array
+    return _narrowest(array)
 
 
 def _narrowest(array: np.ndarray) -> np.ndarray:
-    """The integers in the smallest signed type that holds them."""
+    """The integers in the smallest signed type that holds them; the array itself where it is."""
     largest = max(-int(array.min()) - 1, int(array.max())) if array.size else 0
     for dtype in (np.int8, np.int16, np.int32):
         if largest <= np.iinfo(dtype).max:
-            return array.astype(dtype)
-    return array
+            return array.astype(dtype, copy=False)
+    return array.astype(np.int64, copy=False)
 
 
 class Builder:
