@@ -1,8 +1,10 @@
 """A training run as a weights file: python scripts/export.py WORKDIR -o weights.safetensors.
 
-Takes the averaged parameters of the newest checkpoint, quantises the entropy networks with
+Takes the averaged parameters of the newest checkpoint, makes the entropy model exact with
 pictures of the run's own data, and writes what `glc --weights` and `glc_jax.load` read. Of several
 runs, each begun from the one before (`init_from`), it writes the mean.
+
+A weights file in place of a run is made exact anew, with the pictures of --data.
 """
 
 import argparse
@@ -13,16 +15,16 @@ import sys
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "workdirs",
+        "sources",
         nargs="+",
         metavar="WORKDIR",
-        help="a folder or address that train.py wrote; of several the mean is taken",
+        help="a folder or address that train.py wrote, or a weights file; of several the mean",
     )
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="weights file")
     parser.add_argument("--step", type=int, help="checkpoint of each (default: the newest)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
     parser.add_argument(
-        "--data", help="folder to calibrate with (default: the last run's own data)"
+        "--data", help="pictures to calibrate with (default: the last run's own data)"
     )
     parser.add_argument(
         "--rates",
@@ -40,10 +42,10 @@ def main() -> int:
     from glc_jax.errors import GLCError
     from glc_jax.training import inputs
     from glc_jax.training.config import read
-    from glc_jax.training.export import at_rates, export, mean_of_runs
+    from glc_jax.training.export import at_rates, export, mean_of
 
     try:
-        config, params = mean_of_runs(arguments.workdirs, arguments.step)
+        config, params = mean_of(arguments.sources, arguments.step)
         if arguments.data:
             config["data"]["folder"] = arguments.data
         if arguments.rates:

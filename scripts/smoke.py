@@ -71,10 +71,10 @@ def code(run) -> None:
     from glc_jax.errors import InputError
     from glc_jax.training import inputs
     from glc_jax.training.config import read
-    from glc_jax.training.export import export, mean_of_runs
+    from glc_jax.training.export import export, mean_of
 
     began = time.perf_counter()
-    config, params = mean_of_runs([run])
+    config, params = mean_of([run])
     picture = SyntheticSource(1)[0]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "smoke.safetensors"

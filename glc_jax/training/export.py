@@ -17,32 +17,53 @@ from glc_jax.errors import ConfigError
 from glc_jax.models import glc
 from glc_jax.models.transforms import interpolate_rate_scale
 from glc_jax.training import checkpoints
-from glc_jax.training.config import differences, plain
+from glc_jax.training.config import Config, differences, plain
 from glc_jax.training.pictures import to_float
 
+WEIGHTS_BATCH = 8
+"""Pictures a batch of calibration, where a weights file is exported anew."""
 
-def mean_of_runs(
-    workdirs: Sequence[str | os.PathLike], step: int | None = None
+
+def mean_of(
+    sources: Sequence[str | os.PathLike], step: int | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The last run's config and the mean of the runs' averaged parameters: (config, params).
+    """The last source's config and the mean of the sources' parameters: (config, params).
 
-    A run that was begun from another one is usually in the same valley, and what lies between
-    them is often better than either (Wortsman et al., "Model soups", ICML 2022, arXiv 2203.05482).
-    `step` is the checkpoint of each, the newest by default. Raises `ConfigError` for a folder
-    without a run and for runs of different models.
+    A source is a run's folder, of which the averaged parameters are taken, or a weights file. A
+    run that was begun from another one is usually in the same valley, and what lies between them
+    is often better than either (Wortsman et al., "Model soups", ICML 2022, arXiv 2203.05482).
+
+    Args:
+      sources: folders or addresses of runs, and weights files.
+      step: the checkpoint of each run; None: the newest.
+
+    Raises:
+      ConfigError: a folder holds no run, or the sources are of different models.
+      WeightsError: a weights file cannot be used.
     """
-    configs = []
-    for workdir in workdirs:
-        found = checkpoints.read_config(workdir)
-        if found is None:
-            raise ConfigError(f"{workdir} holds no run.")
-        config = plain(found)
+    configs: list[dict[str, Any]] = []
+    trees = []
+    for source in sources:
+        config, params = _source(source, step)
         if configs and config["model"] != configs[0]["model"]:
             difference = differences(config["model"], configs[0]["model"])
-            raise ConfigError(f"{workdir} is of another model than {workdirs[0]}: {difference}.")
+            raise ConfigError(f"{source} is of another model than {sources[0]}: {difference}.")
         configs.append(config)
-    trees = [checkpoints.averaged_parameters(workdir, step) for workdir in workdirs]
+        trees.append(params)
     return configs[-1], jax.tree.map(lambda *leaves: sum(leaves) / len(leaves), *trees)
+
+
+def _source(source: str | os.PathLike, step: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    if os.fspath(source).endswith(weights.SUFFIX):
+        loaded = weights.load(source)
+        config = plain(Config(**loaded.config, batch=WEIGHTS_BATCH))
+        config["stage"] = loaded.provenance.get("stage", config["stage"])
+        as_float = jax.tree.map(lambda leaf: leaf.astype(np.float32), loaded.tree["params"])
+        return config, as_float
+    found = checkpoints.read_config(source)
+    if found is None:
+        raise ConfigError(f"{source} holds no run.")
+    return plain(found), checkpoints.averaged_parameters(source, step)
 
 
 def at_rates(

@@ -1,15 +1,17 @@
 """From trained parameters to a weights file that writes files."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import glc_jax
+from glc_jax import weights
 from glc_jax.errors import ConfigError
 from glc_jax.training import checkpoints
 from glc_jax.training.config import read
-from glc_jax.training.export import at_rates, export, mean_of_runs
+from glc_jax.training.export import at_rates, export, mean_of
 from tests.small_model import picture
 from tests.training import small
 
@@ -60,7 +62,7 @@ def test_of_several_runs_the_mean_is_taken_and_the_last_config(tmp_path):
     names = [tmp_path / name for name in ("first", "second", "other")]
     first = _run(names[0], small.config(3), 0)
     second = _run(names[1], small.config(3, batch=4), 1)
-    config, params = mean_of_runs(names[:2])
+    config, params = mean_of(names[:2])
     assert config["batch"] == 4
     jax.tree.map(
         lambda found, a, b: np.testing.assert_allclose(found, (a + b) / 2, atol=1e-6),
@@ -68,13 +70,28 @@ def test_of_several_runs_the_mean_is_taken_and_the_last_config(tmp_path):
         first,
         second,
     )
-    of_one = mean_of_runs(names[:1])[1]
+    of_one = mean_of(names[:1])[1]
     assert small.largest_difference(of_one, first) == 0
     _run(names[2], small.config(3, model__latent_channels=16), 2)
     with pytest.raises(ConfigError, match="latent_channels is 16 there and 8 here"):
-        mean_of_runs([names[0], names[2]])
+        mean_of([names[0], names[2]])
     with pytest.raises(ConfigError, match="nothing holds no run"):
-        mean_of_runs([names[0], tmp_path / "nothing"])
+        mean_of([names[0], tmp_path / "nothing"])
+
+
+def test_a_weights_file_is_a_source_like_a_run(trained, tmp_path):
+    config, params = trained
+    path = tmp_path / "w.safetensors"
+    described = {"name": "small", "model": config["model"]}
+    tree = {"params": jax.tree.map(lambda leaf: np.asarray(leaf, jnp.bfloat16), params)}
+    weights.save(path, tree, described, {"stage": "stage2"})
+    found_config, found = mean_of([path])
+    assert found_config["model"] == read(config).model
+    assert (found_config["name"], found_config["stage"]) == ("small", "stage2")
+    assert read(found_config).batch > 0
+    chex.assert_trees_all_equal(
+        found, jax.tree.map(lambda leaf: leaf.astype(np.float32), tree["params"])
+    )
 
 
 @pytest.mark.slow
