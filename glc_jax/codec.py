@@ -97,8 +97,7 @@ class Codec:
     ) -> None:
         self._weights = loaded
         self.plugins = tuple(plugins)
-        for plugin in self.plugins:
-            _import(plugin)
+        import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
         self.config = loaded.config
         self._model = _build(loaded, self.plugins)
@@ -382,11 +381,13 @@ class Codec:
         return self.entropy_model.latent(self.decode_symbols(container), "y")
 
 
-def _import(plugin: str) -> None:
-    try:
-        importlib.import_module(plugin)
-    except ImportError as error:
-        raise InputError(f"The plugin {plugin!r} cannot be imported: {error}.") from error
+def import_plugins(plugins: Sequence[str]) -> None:
+    """Imports the modules whose classes weights may use; raises InputError where one cannot be."""
+    for plugin in plugins:
+        try:
+            importlib.import_module(plugin)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"The plugin {plugin!r} cannot be imported: {error}.") from error
 
 
 def _check(coded: Coded) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glc_jax import bitstream, weights
@@ -13,12 +13,15 @@ from glc_jax.errors import WeightsError
 Facts = dict[str, Any]
 
 
-def of_file(data: bytes, known: weights.Description | None = None) -> Facts:
+def of_file(
+    data: bytes, known: weights.Description | None = None, plugins: Sequence[str] = ()
+) -> Facts:
     """The facts of a .glc file; its symbols are decoded where the weights are at hand.
 
     Args:
       data: the whole file.
       known: weights that may be the file's; else those of the packaged models are tried.
+      plugins: names of modules whose classes the weights may use, as of `codec.Codec`.
 
     Returns:
       "width", "height" in pixels; "bytes", "bpp" of the file; "rate"; "sections": the bytes of each
@@ -28,7 +31,8 @@ def of_file(data: bytes, known: weights.Description | None = None) -> Facts:
 
     Raises:
       BitstreamError: foreign, newer or damaged.
-      WeightsError: the weights' config makes no model.
+      WeightsError: the weights' config makes no model, or they need a class of no plugin.
+      InputError: a plugin cannot be imported.
     """
     container = bitstream.parse(data, max_pixels=None)
     model = known
@@ -37,7 +41,7 @@ def of_file(data: bytes, known: weights.Description | None = None) -> Facts:
         model = None if path is None else weights.describe(path)
     payload, highest = None, 3.0
     if model is not None:
-        payload = _group_bytes(container, model)
+        payload = _group_bytes(container, model, plugins)
         highest = model.highest_rate
     return {
         "width": container.width,
@@ -116,7 +120,9 @@ def weights_text(facts: Facts) -> str:
     )
 
 
-def _group_bytes(container: bitstream.Container, model: weights.Description) -> dict[str, float]:
+def _group_bytes(
+    container: bitstream.Container, model: weights.Description, plugins: Sequence[str]
+) -> dict[str, float]:
     """What each group of symbols takes of the payload."""
     loaded = weights.load(model.path)
     try:
@@ -128,10 +134,13 @@ def _group_bytes(container: bitstream.Container, model: weights.Description) -> 
         return {}
     # Imported here, since files of unknown weights and `glc models` need no JAX; and on the host,
     # where nothing is compiled for a single look.
+    from glc_jax.codec import import_plugins
+    from glc_jax.entropy import families
     from glc_jax.entropy.exact_model import ExactModel
     from glc_jax.entropy.integer import HostFloat64
 
-    exact = ExactModel(tree, HostFloat64())
+    import_plugins(plugins)
+    exact = ExactModel(tree, HostFloat64(), families.from_file(plugins))
     height, width = math.ceil(container.height / stride), math.ceil(container.width / stride)
     coded = exact.decode(container.payload, container.options, height, width)
     return {name: bits / 8 for name, bits in exact.bits(coded).items()}

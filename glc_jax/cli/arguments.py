@@ -302,6 +302,15 @@ def _add_weights(command: argparse.ArgumentParser, what: str) -> None:
         "hub (default: $GLC_WEIGHTS, or tiny)",
     )
     action.completer = _complete_weights
+    command.add_argument(
+        "--plugin",
+        dest="plugins",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a Python module whose classes the weights' entropy model may use; it is imported, "
+        "which runs its code (may be said again)",
+    )
 
 
 def _complete_weights(prefix: str, **_: object) -> list[str]:

@@ -44,7 +44,7 @@ def compress(options: argparse.Namespace) -> int:
     _check_habit(options.inputs, options.output, made=SUFFIX)
     path = weights.resolve(options.weights)
     weights.describe(path)  # a bad weights file is told before any work
-    load = functools.partial(process.load_codec, path, options.max_memory, options.device)
+    load = functools.partial(process.load_codec, path, options.max_memory, options.device, options.plugins)
 
     def read(job: Job) -> Any:
         source = io.BytesIO(streams.stdin().read()) if job.source == STDIO else job.source
@@ -101,7 +101,7 @@ def decompress(options: argparse.Namespace) -> int:
         data, header = loaded
         with messages.about(job.source):
             path = given or weights.matching(header.fingerprint)
-            codec = process.load_codec(path, options.max_memory, options.device)
+            codec = process.load_codec(path, options.max_memory, options.device, options.plugins)
             image = codec.decompress(data, preview=options.preview, max_pixels=options.max_pixels)
         found = {"width": header.width, "height": header.height}
         return image, found, f"{header.width} x {header.height} pixels"

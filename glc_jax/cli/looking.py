@@ -27,7 +27,7 @@ def info(options: argparse.Namespace) -> int:
     def show(source: str) -> None:
         data = jobs.read(source)
         with messages.about(source):
-            found = facts.of_file(data, known)
+            found = facts.of_file(data, known, options.plugins)
         if options.json:
             streams.show(json.dumps({"file": source, **found}))
         else:
@@ -92,7 +92,8 @@ def _verified(
         path = given or weights.at_hand(container.fingerprint)
         if path is None or weights.describe(path).fingerprint != container.fingerprint:
             return NO_WEIGHTS, "weights missing", f"made with {container.fingerprint.hex()}"
-        process.load_codec(path, device=options.device).verify(data, options.max_pixels)
+        codec = process.load_codec(path, device=options.device, plugins=options.plugins)
+        codec.verify(data, options.max_pixels)
     except BitstreamError as error:
         return DAMAGED, "damaged", str(error)
     return 0, "sound", None
@@ -117,7 +118,7 @@ def _conformance(options: argparse.Namespace) -> int:
                 reason = f"the weights {expected['weights']!r}"
                 one = conformance.Verdict(expected["name"], None, reason)
             else:
-                codec = process.load_codec(path, device=options.device)
+                codec = process.load_codec(path, device=options.device, plugins=options.plugins)
                 one = conformance.verdict(codec, folder, expected)
             status = {True: 0, False: DAMAGED, None: NO_WEIGHTS}[one.conforms]
             word = {True: "conforms", False: "differs", None: "weights missing"}[one.conforms]

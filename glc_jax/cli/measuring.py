@@ -31,7 +31,7 @@ def evaluate(options: argparse.Namespace) -> int:
         with messages.bar(dataset.label) as update:
             found = evaluation.run(
                 dataset,
-                process.load_codec(path, options.max_memory, options.device),
+                process.load_codec(path, options.max_memory, options.device, options.plugins),
                 options.output,
                 rates=options.rates,
                 metrics=options.metrics,

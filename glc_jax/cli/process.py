@@ -7,6 +7,7 @@ import glob
 import importlib.util
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -80,21 +81,29 @@ def _gpu_is_there() -> bool:
     return there and any(map(_has, (name for names in _GPU_PLUGINS.values() for name in names)))
 
 
-def load_codec(path: Path, max_memory: int | None = None, device: str | None = None) -> Codec:
+def load_codec(
+    path: Path,
+    max_memory: int | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> Codec:
     """The codec of a weights file.
 
     It is loaded when the first input has turned out to be usable, and kept for the others.
 
     Raises:
+      InputError: a plugin cannot be imported.
       WeightsError: the file is damaged.
       ConfigError: there is no such device.
     """
     with _loading:  # the threads that read pictures ask for it as well
-        return _load(path, max_memory, device)
+        return _load(path, max_memory, device, tuple(plugins))
 
 
 @functools.lru_cache(maxsize=2)
-def _load(path: Path, max_memory: int | None, device: str | None) -> Codec:
+def _load(
+    path: Path, max_memory: int | None, device: str | None, plugins: tuple[str, ...]
+) -> Codec:
     prepare_jax(device)
     import jax
 
@@ -106,4 +115,4 @@ def _load(path: Path, max_memory: int | None, device: str | None) -> Codec:
         reason = str(error).splitlines()[0]
         asked = device or os.environ.get("JAX_PLATFORMS", "any")
         raise ConfigError(f"JAX finds no device of the kind {asked!r} ({reason}).") from error
-    return codec.load(path, max_memory)
+    return codec.load(path, max_memory, plugins)

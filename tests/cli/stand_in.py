@@ -20,7 +20,7 @@ class StandIn:
 
     highest_rate = 3.0
 
-    def __init__(self, path, max_memory=None, device=None):
+    def __init__(self, path, max_memory=None, device=None, plugins=()):
         self.fingerprint = weights.describe(path).fingerprint
         self.max_memory = max_memory
 
