@@ -44,7 +44,9 @@ def compress(options: argparse.Namespace) -> int:
     _check_habit(options.inputs, options.output, made=SUFFIX)
     path = weights.resolve(options.weights)
     weights.describe(path)  # a bad weights file is told before any work
-    load = functools.partial(process.load_codec, path, options.max_memory, options.device, options.plugins)
+    load = functools.partial(
+        process.load_codec, path, options.max_memory, options.device, options.plugins
+    )
 
     def read(job: Job) -> Any:
         source = io.BytesIO(streams.stdin().read()) if job.source == STDIO else job.source

@@ -49,7 +49,9 @@ def test_a_class_of_someone_is_used_only_where_its_module_is_named(outside, caps
     plugin = ["--plugin", MODULE]
     assert run(["compress", "a.png", *model]) == 1
     told = capsys.readouterr().err
-    assert f"'{MODULE}:Mine'" in told and "--plugin" in told and len(told.splitlines()) == 1
+    assert f"'{MODULE}:Mine'" in told
+    assert "--plugin" in told
+    assert len(told.splitlines()) == 1
     assert run(["compress", "a.png", *model, "--plugin", "no_such_module"]) == 1
     assert "'no_such_module' cannot be imported" in capsys.readouterr().err
     assert not (outside / "a.glc").exists()
