@@ -5,8 +5,6 @@ import importlib.util
 import pytest
 from etils import epath
 
-from tests.training import bucket
-
 
 @pytest.fixture(scope="session")
 def bucket_place() -> epath.Path:
@@ -14,5 +12,7 @@ def bucket_place() -> epath.Path:
     for package in ("gcp_storage_emulator", "gcsfs"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
+    from tests.training import bucket
+
     with bucket.served() as served:
         yield epath.Path(served)

@@ -1,10 +1,13 @@
 """Checkpoints, curves and pictures in a bucket: a real server's answers, in this process."""
 
 import importlib.util
+import os
+import socket
 
 import jax
 import numpy as np
 import pytest
+import tensorstore as ts
 from etils import epath
 
 from glc_jax import images
@@ -16,10 +19,42 @@ from glc_jax.training.config import Config
 from tests.small_model import picture
 from tests.training.test_checkpoints import toy
 
+UNKNOWN, ABSENT = b"", b"\2"  # TensorStore's generations of a write that failed, and of nothing
+
 
 @pytest.fixture
 def place(bucket_place) -> epath.Path:
     return bucket_place / "checkpoints_and_more"
+
+
+def test_the_bucket_answers_as_the_service_does(place):
+    """TensorStore reads an object again, and writes and deletes it only where nobody else did."""
+    store = ts.KvStore.open(f"{place}/answers/").result()
+    first = store.write("a", b"1").result()
+    assert store.read("a").result().stamp.generation == first.generation
+    again = store.read("a", if_not_equal=first.generation).result()
+    assert again.state == "unspecified"  # as it was
+    second = store.write("a", b"2", if_equal=first.generation).result()
+    assert store.read("a", if_not_equal=first.generation).result().value == b"2"
+    for wrong in (first.generation, ABSENT):
+        assert store.write("a", b"3", if_equal=wrong).result().generation == UNKNOWN
+        assert store.write("a", None, if_equal=wrong).result().generation == UNKNOWN
+    assert store.write("b", b"4", if_equal=ABSENT).result().generation != UNKNOWN
+    assert store["a"] == b"2"
+    assert store.write("a", None, if_equal=second.generation).result().generation == ABSENT
+    assert store.read("a").result().state == "missing"
+
+
+def test_a_request_that_was_cut_off_changes_nothing(place):
+    host = os.environ["TENSORSTORE_GCS_HTTP_URL"].removeprefix("http://").split(":")
+    chunked = "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
+    for sent in ("Content-Length: 9\r\n\r\nhalf", chunked):
+        with socket.create_connection((host[0], int(host[1]))) as client:
+            head = "POST /upload/storage/v1/b/bucket/o?uploadType=media&name=cut HTTP/1.1\r\n"
+            client.sendall((head + sent).encode())
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(100) == b""
+    assert not (epath.Path("gs://bucket") / "cut").exists()
 
 
 def opened(workdir: epath.Path) -> checkpoints.Checkpoints:
