@@ -127,7 +127,7 @@ def measure_coding(parts: Parts, height: int, width: int, peak: float | None) ->
 
 def _coding_parameters(parts: Parts) -> Any:
     """Shapes of the parameters that coding needs."""
-    params = parts.abstract_parameters()
+    params = parts.abstract_parameters
     return {name: part for name, part in params.items() if not name.endswith("code_predictor")}
 
 
@@ -178,7 +178,7 @@ def measure_training(parts: Parts, peak: float | None, devices: list | None = No
 
 def parameter_count(parts: Parts) -> int:
     """Values in the model's parameters."""
-    return sum(leaf.size for _, leaf in weights.flatten(parts.abstract_parameters()))
+    return sum(leaf.size for _, leaf in weights.flatten(parts.abstract_parameters))
 
 
 def peak_memory() -> int:

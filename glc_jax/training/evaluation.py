@@ -72,7 +72,11 @@ def make_eval_step(
             }
             if bpp is not None:
                 values["bpp"] = bpp
-            sums |= {f"{key}/{name}": jnp.sum(weight * value) for key, value in values.items()}
+            counted = weight > 0  # what fills up a batch may be infinite, too
+            sums |= {
+                f"{key}/{name}": jnp.sum(weight * jnp.where(counted, value, 0))
+                for key, value in values.items()
+            }
             pictures[name] = picture.astype(jnp.uint8)
         return sums, pictures
 

@@ -65,8 +65,9 @@ class Parts:
         key = jax.random.key(self.config.seed)
         return self.model.init(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
 
+    @functools.cached_property
     def abstract_parameters(self) -> Any:
-        """The model's parameter tree as shapes."""
+        """The model's parameter tree as shapes; tracing it takes seconds, so it is done once."""
         return jax.eval_shape(self.random_parameters)
 
     def initial_state(self, params: Any) -> TrainState:
@@ -83,7 +84,7 @@ class Parts:
 
     def abstract_state(self) -> TrainState:
         """The state as shapes."""
-        return jax.eval_shape(self.initial_state, self.abstract_parameters())
+        return jax.eval_shape(self.initial_state, self.abstract_parameters)
 
 
 def assemble(config: Config) -> Parts:
@@ -110,6 +111,6 @@ def assemble(config: Config) -> Parts:
         schedule=learning_rate(config.optimizer, config.steps),
     )
     checks.check_best(config, parts.losses)
-    checks.check_trained(config, select(parts.abstract_parameters(), config.trainable))
+    checks.check_trained(config, select(parts.abstract_parameters, config.trainable))
     parts.critic()
     return parts

@@ -121,7 +121,7 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
             f"init_from: {source} is of another model: {differences(given_model, here)}"
         )
     found = dict(weights.flatten(given))
-    wanted = {path for path, _ in weights.flatten(parts.abstract_parameters())}
+    wanted = {path for path, _ in weights.flatten(parts.abstract_parameters)}
     missing = wanted - found.keys()
     if missing:
         names = sorted({path.split("/")[0] for path in missing})

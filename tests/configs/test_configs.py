@@ -38,7 +38,7 @@ def test_a_config_says_how_it_is_run_and_what_it_costs(name):
 
 def test_stage_two_leaves_the_vqvae_alone_and_stage_one_trains_nothing_else():
     for name in NAMES:
-        shapes = assemble(read(config_of(name, "stage1"))).abstract_parameters()
+        shapes = assemble(read(config_of(name, "stage1"))).abstract_parameters
         first, second, third = (
             select(shapes, config_of(name, stage)["trainable"]) for stage in STAGES
         )

@@ -154,11 +154,11 @@ class Answer(server.RequestHandler):
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-    do_GET = functools.partialmethod(_answer, "GET")  # noqa: N815
-    do_POST = functools.partialmethod(_answer, "POST")  # noqa: N815
-    do_PUT = functools.partialmethod(_answer, "PUT")  # noqa: N815
-    do_PATCH = functools.partialmethod(_answer, "PATCH")  # noqa: N815
-    do_DELETE = functools.partialmethod(_answer, "DELETE")  # noqa: N815
+    do_GET = functools.partialmethod(_answer, "GET")
+    do_POST = functools.partialmethod(_answer, "POST")
+    do_PUT = functools.partialmethod(_answer, "PUT")
+    do_PATCH = functools.partialmethod(_answer, "PATCH")
+    do_DELETE = functools.partialmethod(_answer, "DELETE")
 
     def end_headers(self) -> None:
         """Beside the emulator's own, the generation of what was read."""

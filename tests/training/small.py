@@ -1,5 +1,7 @@
 """The tiny config at a size whose steps compile and run in seconds."""
 
+import functools
+import json
 import pathlib
 from typing import Any
 
@@ -76,8 +78,13 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
 
 
 def parts(config: dict[str, Any]) -> Parts:
-    """The parts of a run."""
-    return assemble(read(config))
+    """The parts of a run, made once for each config."""
+    return _parts(json.dumps(plain(config), sort_keys=True))
+
+
+@functools.lru_cache
+def _parts(config: str) -> Parts:
+    return assemble(read(json.loads(config)))
 
 
 def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
@@ -87,8 +94,15 @@ def batch(seed: int = 0, size: int = BATCH) -> dict[str, np.ndarray]:
 
 
 def parameters(config: dict[str, Any], seed: int = 0) -> dict[str, Any]:
-    """Random parameters of a fitting scale."""
-    return random_parameters(parts(config).abstract_parameters(), seed)
+    """Random parameters of a fitting scale, which depend on the model alone."""
+    return _parameters(json.dumps(plain(config["model"]), sort_keys=True), seed)
+
+
+@functools.lru_cache
+def _parameters(model: str, seed: int) -> dict[str, Any]:
+    described = config(1)
+    described["model"] = json.loads(model)
+    return random_parameters(parts(described).abstract_parameters, seed)
 
 
 def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:
