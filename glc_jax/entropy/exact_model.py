@@ -134,6 +134,20 @@ class ExactModel:
             ) from error
         order = [group.latent for group in self.groups]
         require(order == sorted(order) and set(order) == set(range(len(self.latents))), "groups")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Whether every name stands for what is there when it is needed."""
+        latents = [latent.name for latent in self.latents]
+        require(len(set(latents)) == len(latents), "two latents of one name")
+        given: set[str] = set()
+        for group in self.groups:
+            latent = self.latents[group.latent]
+            given.add(latent.name)
+            require(given.issuperset(group.reads), f"{group.name:.40} reads what nothing gives")
+            require(not set(latents) & set(group.exponents), "an output has a latent's name")
+            given.update(group.exponents)
+            require(not latent.unit or latent.unit in given, "a unit that nothing gives")
 
     def _group(self, entry, number, tree, make_family) -> GroupEntry:
         names = [latent.name for latent in self.latents]
@@ -180,11 +194,12 @@ class ExactModel:
             residual = np.rint(target / unit - centre)
             return np.clip(residual, -RESIDUAL_LIMIT, RESIDUAL_LIMIT - 1).astype(np.int32)
 
-        first = self.latents[0]
-        shape = np.shape(targets[first.name])[1 : 1 + len(first.shape)]
-        sizes = sizes_of.bind([first.shape], [shape])
-        batch = len(targets[first.name])
-        return self._walk(batch, sizes, symbols)
+        declared = [latent.shape for latent in self.latents]
+        fits = all(latent.name in targets for latent in self.latents)
+        require(fits, "its latents are not those of the model")
+        shapes = [np.shape(targets[latent.name]) for latent in self.latents]
+        sizes = sizes_of.bind(declared, [shape[1:] for shape in shapes])
+        return self._walk(shapes[0][0], sizes, symbols)
 
     def decode(self, payload: bytes, options: int, height: int, width: int) -> Coded:
         """Reads one picture: of height x width, the size of the coarsest latent.
@@ -218,7 +233,8 @@ class ExactModel:
 
     def latent(self, coded: Coded, name: str) -> np.ndarray:
         """The values of a latent, its unit multiplied in, rounded once: float32 [B, H, W, C]."""
-        entry = next(latent for latent in self.latents if latent.name == name)
+        entry = next((latent for latent in self.latents if latent.name == name), None)
+        require(entry, f"it has no latent {name!r}")
         values = np.ldexp(coded.values[name].astype(np.float64), -entry.exponent)
         return (values * coded.units.get(name, 1.0)).astype(np.float32)
 
@@ -271,13 +287,24 @@ class ExactModel:
         sizes: Mapping[str, int],
         symbols_of: Callable[[int, LatentEntry, _Known], np.ndarray],
     ) -> Coded:
+        try:
+            return self._walk_as_described(batch, sizes, symbols_of)
+        except (ValueError, IndexError, TypeError) as error:
+            raise WeightsError(
+                f"The exact entropy model of the weights contradicts itself: {error}."
+            ) from error
+
+    def _walk_as_described(self, batch, sizes, symbols_of) -> Coded:
         state: dict[str, Array] = {}
         exponents: dict[str, Any] = {}
         coded = Coded([], {}, {}, {})
+        most = math.prod(sizes_of.shape(self.latents[0].shape, sizes))
+        most = batch * (programs.MAX_GROWTH * most + programs.MAX_CONSTANT)
         for number, group in enumerate(self.groups):
             latent = self.latents[group.latent]
             if latent.name not in state:
                 shape = (batch, *sizes_of.shape(latent.shape, sizes))
+                require(math.prod(shape) <= most, "a latent is too large for the first one")
                 coded.symbols[latent.name] = np.zeros(shape, np.int32)
                 coded.values[latent.name] = state[latent.name] = np.zeros(shape, np.int32)
             known = self._known(group, latent, state, exponents, coded)
