@@ -36,11 +36,23 @@ class Kind(NamedTuple):
     """What is known of a value before it is computed: its shape, and that |value| <= bound.
 
     held: how many elements its computation holds on the way, where that is more than its own.
+    terms: how many products are added up for each element; 1 where none are.
     """
 
     shape: tuple[int, ...]
     bound: int
     held: int = 0
+    terms: int = 1
+
+    @property
+    def size(self) -> int:
+        """How many elements are in memory, at least while it is computed."""
+        return max(math.prod(self.shape), self.held)
+
+    @property
+    def work(self) -> int:
+        """How many products or elements its computation takes."""
+        return max(math.prod(self.shape) * self.terms, self.held)
 
 
 @dataclass(frozen=True)
@@ -171,7 +183,8 @@ class Dense:
         (x,), kernel = kinds, arrays["kernel"]
         require(kernel.ndim == 2 and kernel.size, "a kernel's shape")
         require(x.shape and x.shape[-1] == len(kernel), "a kernel's shape")
-        return Kind((*x.shape[:-1], kernel.shape[1]), _reach(kernel, x.bound))
+        shape = (*x.shape[:-1], kernel.shape[1])
+        return Kind(shape, _reach(kernel, x.bound), terms=len(kernel))
 
     @staticmethod
     def run(arithmetic, values, arrays, fields, sizes):
@@ -228,7 +241,8 @@ class Conv:
             require(space >= 0, "a convolution is larger than what it is for")
             shape.append(space // stride + 1)
         windows = x.shape[0] * math.prod(shape) * math.prod(window) * x.shape[-1]
-        return Kind((x.shape[0], *shape, outputs), _reach(kernel, x.bound), windows)
+        terms = math.prod(window) * channels
+        return Kind((x.shape[0], *shape, outputs), _reach(kernel, x.bound), windows, terms)
 
     @staticmethod
     def run(arithmetic, values, arrays, fields, sizes):
@@ -273,7 +287,8 @@ class Product:
         require(len(a.shape) == len(b.shape) >= 2, "ranks of a product")
         require(a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2], "shapes of a product")
         require(max(a.bound, b.bound) <= LIMIT, "a factor of a product exceeds 16 bits")
-        return Kind((*a.shape[:-1], b.shape[-1]), a.shape[-1] * a.bound * b.bound)
+        bound = a.shape[-1] * a.bound * b.bound
+        return Kind((*a.shape[:-1], b.shape[-1]), bound, terms=a.shape[-1])
 
     @staticmethod
     def run(arithmetic, values, arrays, fields, sizes):

@@ -43,6 +43,13 @@ program's own arrays and MAX_CONSTANT."""
 
 MAX_CONSTANT = 1 << 20
 
+MAX_VALUES = 64
+"""All values together have at most so many times the elements that one may have. The full-size
+GLC's have 8 times: 2^20 for each element of z."""
+
+MAX_WORK = 1 << 31
+"""Products for each element of the inputs, over all operations. The full-size GLC has 2^27."""
+
 MAX_EXPONENT = 60
 INDEX_LIMIT = (1 << 24) - 1
 """The largest index that an input may hold."""
@@ -196,8 +203,9 @@ class Program:
 
     def _kinds(self, shapes: Sequence[tuple[int, ...]], sizes: Mapping[str, int]) -> list[Kind]:
         declared = self.structure.inputs
-        most = MAX_GROWTH * (sum(math.prod(shape) for shape in shapes)) + MAX_CONSTANT
-        most += sum(array.size for array in self.arrays)
+        given = sum(math.prod(shape) for shape in shapes)
+        most = MAX_GROWTH * given + MAX_CONSTANT + sum(array.size for array in self.arrays)
+        size = work = 0
         kinds = [Kind(s, e["limit"]) for s, e in zip(shapes, declared, strict=True)]
         for operation in self.structure.operations:
             known = [kinds[number] for number in operation["in"]]
@@ -205,8 +213,10 @@ class Program:
                 known, self._arrays_of(operation), operation["fields"], sizes
             )
             require(len(kind.shape) <= MAX_RANK, "a value has too many axes")
-            size = max(math.prod(kind.shape), kind.held)
-            require(size <= most, "a value is too large for its inputs")
+            size, work = size + kind.size, work + kind.work
+            require(kind.size <= most, "a value is too large for its inputs")
+            require(size <= MAX_VALUES * most, "its values are too many for its inputs")
+            require(work <= MAX_WORK * max(given, 1), "it takes too long for its inputs")
             require(kind.bound < BOUND, "a value exceeds 52 bits")
             kinds.append(kind)
         return kinds

@@ -423,3 +423,35 @@ def test_windows_count_as_what_they_hold():
     builder.output("y", y, 0)
     with pytest.raises(WeightsError, match="too large"):
         builder.program().check([(1, 64, 64, 1)])
+
+
+def test_many_values_count_together():
+    """Each of them may be large; a thousand of them at once would be a thousand times that."""
+    builder = Builder()
+    x = builder.input(("n", 1), 1, 0)
+    large = builder.add("broadcast", [x], shape=["n", 1 << 16], axes=[0, 1])
+    for count in (100, 300):
+        for _ in range(count - len(builder.operations)):
+            builder.add("sum", [large, large], signs=[1, 1])
+        builder.output("y", large, 0)
+        if count == 100:
+            builder.program().check([(1000, 1)])
+    with pytest.raises(WeightsError, match="too many"):
+        builder.program().check([(1000, 1)])
+
+
+def test_products_count_as_what_they_take():
+    """Values of a moderate size, each of whose elements is a sum of a thousand products."""
+    builder = Builder()
+    x = builder.input(("n", 1), 1, 0)
+    x = builder.add("broadcast", [x], shape=["n", 64, 1024], axes=[0, 1])
+    kernel = builder.array(np.zeros((1024, 1024)))
+    for count in (16, 48):
+        for _ in range(count - len(builder.operations)):
+            x = builder.add("dense", [x])
+            builder.operations[-1]["arrays"] = {"kernel": kernel}
+        builder.output("y", x, 0)
+        if count == 16:
+            builder.program().check([(1000, 1)])
+    with pytest.raises(WeightsError, match="too long"):
+        builder.program().check([(1000, 1)])
