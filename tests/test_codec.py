@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import glc_jax
 from glc_jax import bitstream, weights
+from glc_jax import codec as codec_module
 from glc_jax.codec import Codec
 from glc_jax.errors import BitstreamError, InputError, WeightsError
 from tests import small_model
@@ -77,6 +79,21 @@ def test_preview_draws_a_quarter_of_the_pixels(codec, image, data, monkeypatch):
     difference = abs(preview.mean((0, 1)) - picture.mean((0, 1)))
     assert difference.max() < 20
     assert (preview != picture).any()
+
+
+def test_a_preview_is_of_the_latents_means_over_2_x_2():
+    latent = np.arange(2 * 8 * 4 * 3.0).reshape(2, 8, 4, 3)[:1]
+    halved = np.asarray(codec_module._halve(jnp.asarray(latent)))
+    assert halved.shape == (1, 4, 2, 3)
+    for y in range(4):
+        for x in range(2):
+            mean = latent[0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((0, 1))
+            np.testing.assert_allclose(halved[0, y, x], mean)
+
+
+def test_no_rate_is_the_middle(codec, image, data):
+    assert codec.nearest_rate(None) == 1.5
+    assert codec.compress(image) == data
 
 
 @pytest.mark.slow

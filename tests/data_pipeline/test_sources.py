@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glc_jax.data.sources import FolderSource, TFDSSource
+from glc_jax.data.sources import FolderSource, SyntheticSource, TFDSSource
 from glc_jax.errors import ConfigError, InputError
 from tests.small_model import picture
 
@@ -120,3 +120,24 @@ def test_what_a_tfds_data_set_lacks_is_said(tfds_folder):
         TFDSSource("small_pictures", split="validation", data_dir=str(tfds_folder))
     with pytest.raises(ConfigError, match="cannot be opened"):
         TFDSSource("no_such_pictures", data_dir=str(tfds_folder))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.zeros((4, 4, 2), "u1")],
+)
+def test_a_record_that_is_no_picture_is_passed_over(image):
+    source = TFDSSource.__new__(TFDSSource)
+    source.dataset, source.key, source.records = "odd", "image", [{"image": image}]
+    with pytest.raises(InputError, match=r"odd\[0\] is no 8-bit RGB picture"):
+        source[0]
+    source.records = [{"image": np.full((4, 5, 1), 7, np.uint8)}]
+    np.testing.assert_array_equal(source[0], np.full((4, 5, 3), 7))
+
+
+def test_made_up_pictures_are_those_of_their_numbers():
+    source = SyntheticSource(3)
+    np.testing.assert_array_equal(source[1], SyntheticSource(9)[1])
+    assert (source[0] != source[1]).mean() > 0.5
+    with pytest.raises(ConfigError, match="0 made-up pictures"):
+        SyntheticSource(0)

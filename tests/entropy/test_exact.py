@@ -198,6 +198,25 @@ def test_headroom():
         assert (np.abs(found - np.tanh(x / 8)).max() < 1e-4) == holds
 
 
+def test_ranges_are_over_all_samples():
+    """The largest comes first, then in the middle: what it needs holds all the same."""
+    quiet, loud = ramp(0.01), ramp(1.0)
+    for data in ([loud, quiet, quiet], [quiet, loud, quiet]):
+        program = exact.compile(lambda x: {"y": x @ networks.D}, [(x,) for x in data], SHAPE)
+        found = values(program, program(loud, arithmetic=integer.NumPy()))["y"]
+        assert error(found, loud @ networks.D) < 0.002
+
+
+def test_a_rounding_is_to_the_nearest():
+    """Over all values the error has no direction; a floor would be half a step too low."""
+    forms = {"y": exact.OutputForm(exponent=3)}
+    program = exact.compile(lambda x: {"y": 3 * x}, [(ramp(1.0),)], SHAPE, forms=forms)
+    x = ramp(1.0)
+    difference = program(x, arithmetic=integer.NumPy())["y"] - 24 * x.astype(np.float64)
+    assert np.abs(difference).max() < 0.51
+    assert abs(difference.mean()) < 0.05
+
+
 @pytest.mark.parametrize("largest", [0.7, 1.0, 1.3, 100.0, 3e5, 1e-5])
 def test_headroom_of_every_scale(largest):
     limit, bits = integer.LIMIT, exact.lower.magnitude_exponent(largest, integer.LIMIT)

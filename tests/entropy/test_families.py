@@ -346,3 +346,40 @@ def test_categorical_codes_with_counts_where_they_help():
     shares = (np.array([900, 50, 50, 0]) + 0.5) / 1002
     np.testing.assert_allclose(coder.bits(np.arange(4), option=True), -np.log2(shares), rtol=1e-3)
     assert not categorical.coder({}).wants_option(np.zeros(5, int))
+
+
+def test_escaped_values_cost_what_their_octave_does():
+    """Of each magnitude of a heavy tail: all its values together have the octave's probability."""
+    coder, made = coder_of("student_t"), FAMILIES["student_t"]
+    exponents = {"scale": 0}
+    index = int(coder.index(np, exponents, scale=np.array([1]))[0])
+    _, high = coder.tables.range(index)
+    for magnitude in (0, 2, 4, 6):
+        values = high + np.arange(1 << magnitude, 2 << magnitude)
+        spent = np.exp2(-coder.bits(values, np.full(values.shape, index))).sum()
+        edges = np.array([values[0] - 0.5, values[-1] + 0.5])
+        tails = np.exp(np.asarray(made.standard().log_survival(jnp.asarray(edges))))
+        np.testing.assert_allclose(spent, tails[0] - tails[1], rtol=0.02)
+
+
+def test_the_components_of_a_mixture_begin_apart():
+    """Equal components would have equal gradients, and stay equal for ever."""
+    start = family("gaussian_mixture", components=4).start()
+    assert len(set(start["mean"])) == 4
+    assert sum(start["mean"]) == pytest.approx(0)
+
+
+def test_what_a_file_names_is_found_and_never_imported():
+    find = families.from_file()
+    assert find("laplace") == families.Laplace()
+    module = "tests.entropy.no_such_module_for_a_file"
+    with pytest.raises(WeightsError, match="not part of glc_jax"):
+        find(f"{module}:Class")
+    with pytest.raises(WeightsError, match="not part of glc_jax"):
+        find("collections:OrderedDict")
+    trusting = families.from_file(plugins=["collections"])
+    with pytest.raises(WeightsError, match="has no distribution 'OrderedDict'"):
+        trusting("collections:OrderedDict")
+    with pytest.raises(WeightsError, match="cannot be made"):
+        find("laplace", width=3)
+    assert find("student_t", degrees=2.0).degrees == 2

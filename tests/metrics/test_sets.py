@@ -59,6 +59,15 @@ def test_fid_equals_torchmetrics_and_scipy(torch_references):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
+def test_fid_follows_later_batches():
+    a, b = feature_sets()
+    growing = gaussian(a[:100], 1)
+    before = fid(growing, gaussian(b, 1))
+    growing.update(a[100:])
+    np.testing.assert_allclose(fid(growing, gaussian(b, 1)), fid(gaussian(a, 1), gaussian(b, 1)))
+    assert before != fid(growing, gaussian(b, 1))
+
+
 def test_fid_of_fewer_samples_than_dimensions():
     a, b = (features[:20] for features in feature_sets())
     same = gaussian(a, 1)

@@ -1,6 +1,7 @@
 """The whole model: sizes of the configs, its faces, and what training-only parts are for."""
 
 import importlib
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 
 from glc_jax.models import glc
 from glc_jax.models.discriminator import PatchDiscriminator
-from glc_jax.models.transforms import interpolate_rate_scale
+from glc_jax.models.transforms import RateScaledTransform, interpolate_rate_scale
 
 INFERENCE_LIMIT = 10_000_000
 
@@ -49,6 +50,15 @@ def test_rate_rows_are_met_and_interpolated():
     rates = jnp.array([0.0, 1.0, 3.0, 2.25, -1.0, 9.0])
     expected = [[1, 10], [2, 20], [8, 80], [5, 50], [1, 10], [8, 80]]
     np.testing.assert_allclose(interpolate_rate_scale(table, rates), expected)
+
+
+def test_the_rate_scales_what_a_transform_gives():
+    """Between its blocks, by the row of the rate: no row is like another."""
+    transform = RateScaledTransform(rate_points=3, first_scale=0.5, last_scale=8.0)
+    x = jnp.tile(jax.random.normal(jax.random.key(0), (1, 2, 2, 4)), (3, 1, 1, 1))
+    found, _ = jax.jit(transform.init_with_output)(jax.random.key(1), x, jnp.arange(3.0))
+    for one, other in itertools.pairwise(np.asarray(found)):
+        assert np.abs(other - one).max() > 0.1 * np.abs(one).max()
 
 
 def test_one_rate_point_is_a_constant():

@@ -39,6 +39,16 @@ def test_rows_above_are_let_go_of_and_those_below_are_not(strips, values):
     assert [strip is None for strip in strips._strips] == [True, False, False]
 
 
+def test_spare_memory_has_a_bound(monkeypatch):
+    monkeypatch.setattr(maps, "SPARE_BYTES", 3 * 400)
+    memory = maps.Memory()
+    buffers = [memory.take(100) for _ in range(5)]
+    for buffer in buffers:
+        memory.give(buffer)
+    again = [memory.take(100) for _ in range(4)]
+    assert [any(one is buffer for buffer in buffers) for one in again] == [True] * 3 + [False]
+
+
 def test_pixels_repeat_their_last_row_and_column(values):
     picture = (values * 50).astype(np.uint8)
     padded = np.pad(picture, ((0, 5), (0, 8), (0, 0)), mode="edge")

@@ -53,3 +53,11 @@ def test_a_damaged_checkpoint_is_passed_over_and_replaced(tmp_path, damage, capl
     assert int(again.restore(jax.eval_shape(toy)).step) == 8
     again.close()
     assert checkpoints.averaged_parameters(tmp_path)["g_a"]["kernel"][0, 0] == 8
+
+
+def test_the_averages_are_read_where_there_are_some(tmp_path):
+    saved = toy(4)
+    kept = checkpoints.Checkpoints(tmp_path, keep=2, best="lpips")
+    kept.save(saved.replace(ema={"g_a/kernel": np.full((2, 3), 0.5, np.float32)}))
+    kept.close()
+    assert checkpoints.averaged_parameters(tmp_path)["g_a"]["kernel"][0, 0] == 0.5
