@@ -31,6 +31,7 @@ from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import x64
 from glc_jax.errors import BitstreamError, ConfigError, InputError, WeightsError
 from glc_jax.models import choices, glc
+from glc_jax.models.pixels import to_model_range
 
 if TYPE_CHECKING:
     Picture = np.ndarray | Image.Image | str | os.PathLike[str]
@@ -485,7 +486,7 @@ def _code_float(
 ) -> tuple[dict[str, jax.Array], dict[str, jax.Array], jax.Array]:
     """Bits and symbols by latent, and y_hat (float32), computed in the type of `rate`."""
     variables = {"params": jax.tree.map(lambda leaf: leaf.astype(rate.dtype), params)}
-    x = (pixels.astype(rate.dtype) / 255 - 0.5) * 2
+    x = to_model_range(pixels, rate.dtype)
     latent = model.apply(variables, x, method="encode")
     code = model.apply(variables, latent, rate, method="code", estimate=True)
     bits = {name: code.bits(name)[0] for name in code.coded}

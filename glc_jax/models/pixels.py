@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 
 
-def to_model_range(pixels: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [-1, 1]."""
-    return (pixels.astype(jnp.float32) / 255 - 0.5) * 2
+def to_model_range(pixels: jax.Array, dtype: jnp.dtype = jnp.float32) -> jax.Array:
+    """uint8 -> float in [-1, 1]."""
+    return (pixels.astype(dtype) / 255 - 0.5) * 2
 
 
 def to_pixels(x: jax.Array) -> jax.Array:

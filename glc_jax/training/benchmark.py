@@ -13,10 +13,10 @@ from jax.experimental import topologies
 from glc_jax import weights
 from glc_jax.errors import InputError
 from glc_jax.models import glc
+from glc_jax.models.pixels import to_model_range
 from glc_jax.timing import fastest
 from glc_jax.training import networks, sharding
 from glc_jax.training.parts import Parts
-from glc_jax.training.pictures import to_float
 from glc_jax.training.programs import program_flops, program_memory
 from glc_jax.training.step import make_train_step
 
@@ -105,7 +105,7 @@ def measure_coding(parts: Parts, height: int, width: int, peak: float | None) ->
 
     def encode(params: Any, image: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
         variables = {"params": params}
-        latent = model.apply(variables, to_float(image), method="encode")
+        latent = model.apply(variables, to_model_range(image), method="encode")
         return model.apply(variables, latent, rate, method="targets")
 
     def decode(params: Any, targets: dict[str, jax.Array], rate: jax.Array) -> jax.Array:

@@ -11,8 +11,8 @@ from glc_jax.data.augment import centre_crop
 from glc_jax.data.sources import Source
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.models.glc import GLC
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training.measures import Measure
-from glc_jax.training.pictures import to_float
 
 # By the name of the way through the model: x_hat float [B, H, W, 3], not clamped, and bpp [B] or
 # None.
@@ -85,7 +85,7 @@ def make_eval_step(
 
 def through_codebook(model: GLC, variables: Any, images: jax.Array) -> Reconstructions:
     """E and G, with the codebook in between and without it."""
-    latent = model.apply(variables, to_float(images), method="encode")
+    latent = model.apply(variables, to_model_range(images), method="encode")
     vq = model.apply(variables, latent.astype(jnp.float32), method="vector_quantize")
     return {
         "codebook": (model.apply(variables, vq.quantized, method="generate"), None),
@@ -97,7 +97,7 @@ def through_rates(
     model: GLC, variables: Any, fields: Mapping[str, Any], images: jax.Array
 ) -> Reconstructions:
     """The whole model at each rate point, with estimated bpp; `fields` are the model's section."""
-    latent = model.apply(variables, to_float(images), method="encode")
+    latent = model.apply(variables, to_model_range(images), method="encode")
     pixels = images.shape[1] * images.shape[2]
     out = {}
     for point in range(fields["rate_points"]):

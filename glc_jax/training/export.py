@@ -15,10 +15,10 @@ from glc_jax.data.pipeline import Batches
 from glc_jax.entropy import export as entropy_export
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
+from glc_jax.models.pixels import to_model_range
 from glc_jax.models.transforms import interpolate_rate_scale
 from glc_jax.training import checkpoints
 from glc_jax.training.config import Config, differences, plain
-from glc_jax.training.pictures import to_float
 
 WEIGHTS_BATCH = 8
 """Pictures a batch of calibration, where a weights file is exported anew."""
@@ -96,7 +96,7 @@ def calibration_targets(
     @jax.jit
     def analyse(params: Any, images: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
         variables = {"params": params}
-        latent = model.apply(variables, to_float(images), method="encode")
+        latent = model.apply(variables, to_model_range(images), method="encode")
         return model.apply(variables, latent, rate, method="targets")
 
     points = params["g_a"]["rate_scale"].shape[0]

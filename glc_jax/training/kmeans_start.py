@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from glc_jax.data.pipeline import Batches
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training import sharding
 from glc_jax.training.codebook import kmeans
 from glc_jax.training.parameters import replace, select
 from glc_jax.training.parts import Parts
-from glc_jax.training.pictures import to_float
 from glc_jax.training.state import TrainState
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def initialise_codebooks(
 
     def vectors_of(params: Any, batch: Any, step: jax.Array, rng: jax.Array) -> Any:
         samples = parts.turns.draw(step, rng, batch["index"])
-        images = to_float(batch["image"])
+        images = to_model_range(batch["image"])
         out = parts.stage.forward(parts.model, {"params": params}, images, samples)
         return {path: code.vectors for path, code in out.codes.items()}
 

@@ -10,7 +10,7 @@ from glc_jax.losses import spectrum
 from glc_jax.metrics.dists import dists
 from glc_jax.metrics.lpips import lpips
 from glc_jax.metrics.psnr import psnr
-from glc_jax.training.pictures import to_float
+from glc_jax.models.pixels import to_model_range
 
 
 class Measure(NamedTuple):
@@ -28,13 +28,13 @@ class Measure(NamedTuple):
 
 def _lpips(network: str) -> Measure:
     def measure(picture: jax.Array, original: jax.Array, networks: Mapping[str, Any]) -> jax.Array:
-        return lpips(networks[network], to_float(picture), to_float(original))
+        return lpips(networks[network], to_model_range(picture), to_model_range(original))
 
     return Measure(measure, (network,))
 
 
 def _spectral_excess(picture: jax.Array, original: jax.Array, networks: Any) -> jax.Array:
-    return spectrum.spectral_excess(to_float(picture), to_float(original))
+    return spectrum.spectral_excess(to_model_range(picture), to_model_range(original))
 
 
 def measures(lpips_network: str) -> dict[str, Measure]:

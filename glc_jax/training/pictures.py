@@ -1,12 +1,6 @@
-"""Pictures as arrays inside training: their scaling, and the piece that perceptual losses see."""
+"""The piece of a picture that perceptual losses see."""
 
 import jax
-import jax.numpy as jnp
-
-
-def to_float(images: jax.Array) -> jax.Array:
-    """uint8 pictures as the model sees them: float32 in [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1
 
 
 def jittered(

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training.critic import LAST_LAYER
 from glc_jax.training.objectives import ModelLoss, Networks, PictureLoss, Seen
 from glc_jax.training.parameters import Flat, replace, select
 from glc_jax.training.parts import Parts
-from glc_jax.training.pictures import to_float
 from glc_jax.training.state import TrainState
 
 Batch = Mapping[str, jax.Array]
@@ -54,7 +54,7 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
     def gradients(
         state: TrainState, trained: Flat, batch: Batch, rng: jax.Array, networks: Networks
     ) -> tuple[Gradients, Flat]:
-        images = to_float(batch["image"])
+        images = to_model_range(batch["image"])
         samples = parts.turns.draw(state.step, rng, batch["index"])
 
         def forward(trained: Flat) -> tuple[tuple[jax.Array, jax.Array | None], tuple]:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from glc_jax.errors import ConfigError
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training import objectives
 from glc_jax.training.config import read
-from glc_jax.training.pictures import jittered, to_float
+from glc_jax.training.pictures import jittered
 from glc_jax.training.stages import Forward, open_stage
 from tests.models.coding_y import code_y
 from tests.training import small
@@ -113,7 +114,7 @@ def test_the_rate_is_each_samples_lambda_times_its_bits_a_pixel():
         y = parts.model.apply(variables, images, method=coded)
         return rate(seen), out.bpp, y.symbols, y.parameters["scale"]
 
-    value, bpp, y_q, scales = forward(params, to_float(batch["image"]))
+    value, bpp, y_q, scales = forward(params, to_model_range(batch["image"]))
     scales = np.maximum(np.asarray(scales, np.float64), 0.11)
     tail = np.vectorize(lambda x: 0.5 * math.erfc(x / math.sqrt(2)))
     magnitude = np.abs(np.asarray(y_q, np.float64))

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training.config import Config
-from glc_jax.training.pictures import to_float
 from glc_jax.training.stages import Forward
 from tests.training import small
 
@@ -25,7 +25,7 @@ class ToyStage:
         return Forward({}, x_hat=self._scaled(variables, images) + 0.1 * noise)
 
     def reconstruct(self, model, variables, images):
-        return {"toy": (self._scaled(variables, to_float(images)), None)}
+        return {"toy": (self._scaled(variables, to_model_range(images)), None)}
 
     def _scaled(self, variables, images):
         generator = variables["params"]["vqvae"]["generator"]
