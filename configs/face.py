@@ -56,6 +56,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config = base.get_config(stage)
     config.name = "face"
     config.model = model_config()
+    config.model.entropy = base.entropy_section()
 
     config.data.crop = config.eval.crop = 512
     config.data.scale = (0.8, 1.0)

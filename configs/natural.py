@@ -53,6 +53,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config = base.get_config(stage)
     config.name = "natural"
     config.model = model_config()
+    config.model.entropy = base.entropy_section()
 
     config.data.crop = config.eval.crop = 256
     config.data.scale = (0.5, 1.0)

@@ -48,6 +48,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config = base.get_config(stage)
     config.name = "smoke"
     config.model = model_config()
+    config.model.entropy = base.entropy_section()
     config.dtype = "float32"
     config.ema = 0.9
 

@@ -52,6 +52,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config = base.get_config(stage)
     config.name = "tiny"
     config.model = model_config()
+    config.model.entropy = base.entropy_section()
     config.dtype = "float32"
     config.ema = 0.999
 

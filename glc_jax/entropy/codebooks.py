@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,37 +51,20 @@ GRADIENTS = {"straight_through": straight_through, "rotation": rotation}
 """How the gradient gets from a row of a codebook to what it stands for: (z, rows) -> rows."""
 
 
-class MovingCodebook(NamedTuple):
-    """A codebook that follows the averages of what was quantised to each row, without gradients.
+def moved(
+    codebook: jax.Array, use: jax.Array, share: jax.Array, sums: jax.Array, decay: float
+) -> jax.Array:
+    """A codebook [K, C] after a batch, without gradients: rows follow what is quantised to them.
 
-    counts: [K], how many vectors a row stands for; sums: [K, C], their sum; both as exponential
-    moving averages (van den Oord et al. 2017, arXiv 1711.00937, appendix A.1).
+    Each row is the exponential moving average of its vectors over that of their number (van den
+    Oord et al. 2017, arXiv 1711.00937, appendix A.1). `use` [K] is that average so far, of each
+    row's share; of the batch `share` [K] is the same and `sums` [K, C] those of its vectors, over
+    the number of all. The new average is decay * use + (1 - decay) * share. A row of no use stays.
     """
-
-    counts: jax.Array
-    sums: jax.Array
-
-    @classmethod
-    def start(cls, codebook: jax.Array) -> MovingCodebook:
-        """One vector in each row, where it lies now."""
-        return cls(jnp.ones(codebook.shape[0], codebook.dtype), codebook)
-
-    def update(self, z: jax.Array, indices: jax.Array, decay: float = 0.99) -> MovingCodebook:
-        """After a batch: z [..., C] quantised to the rows of indices [...]."""
-        size, channels = self.sums.shape
-        flat, rows = z.reshape(-1, channels), indices.reshape(-1)
-        counts = jnp.zeros(size, z.dtype).at[rows].add(1.0)
-        sums = jnp.zeros_like(self.sums).at[rows].add(jax.lax.stop_gradient(flat))
-        return MovingCodebook(
-            decay * self.counts + (1 - decay) * counts, decay * self.sums + (1 - decay) * sums
-        )
-
-    def codebook(self, epsilon: float = 1e-5) -> jax.Array:
-        """The rows [K, C]; `epsilon` keeps those of no use from dividing by 0."""
-        total = self.counts.sum()
-        size = self.counts.size
-        smoothed = (self.counts + epsilon) / (total + size * epsilon) * total
-        return self.sums / smoothed[:, None]
+    new_use = decay * use + (1 - decay) * share
+    total = decay * use[:, None] * codebook + (1 - decay) * jax.lax.stop_gradient(sums)
+    used = new_use[:, None] > 0
+    return jnp.where(used, total / jnp.where(used, new_use[:, None], 1.0), codebook)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -167,8 +167,9 @@ class ExactModel:
             require(program and parameter in program.exponents, "a family's parameter")
         latent = names.index(entry["latent"])
         blocks = tuple(_block(block) for block in entry["blocks"])
-        channels = self.latents[latent].shape[-1]
-        channels = channels if isinstance(channels, int) else 1
+        shape = self.latents[latent].shape
+        channels = sizes_of.evaluate(shape[2], {}) if len(shape) == 3 else 1
+        require(channels > 0, "the channels of a latent")
         cut = {(b.rows[1], b.columns[1], *_width(b)) for b in blocks}
         require(len(cut) == 1, "blocks of a group that are not alike")
         return GroupEntry(

@@ -30,7 +30,9 @@ from glc_jax.entropy.families import Family
 from glc_jax.errors import ConfigError
 
 State = dict[str, jax.Array]
-Quantise = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+Quantise = Callable[[jax.Array, jax.Array | None], tuple[jax.Array, jax.Array]]
+"""(residuals, the scale of their distributions or None) -> what the decoder gets of them, what the
+bits are counted of."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,20 @@ class CodedLatent(NamedTuple):
     quantised: Any
 
 
-def rounded(values: jax.Array) -> tuple[jax.Array, jax.Array]:
+Vectors = Callable[[Latent, Any, jax.Array], jax.Array]
+"""(latent, what its part's `quantise` gave, target) -> the vectors that go on."""
+
+
+def rounded(values: jax.Array, scale: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """What a file does: the nearest integer, half to even, for the decoder and for the bits."""
+    del scale
     integers = jnp.round(values)
     return integers, integers
 
 
-def _quantised(quantised: Any, values: jax.Array) -> jax.Array:
-    del values
+def quantised_vectors(latent: Latent, quantised: Any, values: jax.Array) -> jax.Array:
+    """What a file does: the vectors that the indices stand for."""
+    del latent, values
     return quantised.quantized
 
 
@@ -205,7 +213,7 @@ class EntropyModel:
         model: Any,
         targets: Mapping[str, jax.Array],
         quantise: Quantise = rounded,
-        vectors: Callable[[Any, jax.Array], jax.Array] = _quantised,
+        vectors: Vectors = quantised_vectors,
         estimate: bool = False,
         training: bool = False,
         watch: Callable[[Group, State], None] | None = None,
@@ -215,9 +223,8 @@ class EntropyModel:
         Args:
           model: has the parts as attributes.
           targets: of each latent the real values [B, H, W, C].
-          quantise: residuals -> (what the decoder gets of them, what the bits are counted of):
-            rounding, or a stand-in for training.
-          vectors: (what the part's `quantise` gave, target) -> the vectors that go on.
+          quantise: rounding, or a stand-in for training.
+          vectors: those that the indices stand for, or a stand-in for training.
           estimate: count the bits as papers report them.
           training: count them with the families' bounds for training.
           watch: is shown the state that each group's function is about to read.
@@ -236,7 +243,7 @@ class EntropyModel:
     def _code_vectors(self, model, latent, target, vectors, state, watch):
         part = getattr(model, latent.part)
         quantised = part.quantise(target)
-        values = vectors(quantised, target)
+        values = vectors(latent, quantised, target)
         seen, assembled = jnp.zeros_like(values), {}
         for group in self.of(latent.name):
             state[latent.name] = seen
@@ -266,7 +273,7 @@ class EntropyModel:
             mask = jnp.asarray(mask_of, target.dtype)
             parameters = {name: given[name] for name in group.family.parameters}
             centre = group.family.centre(**parameters)
-            decoded, bits_of = quantise(scaled - centre)
+            decoded, bits_of = quantise(scaled - centre, group.family.spread(**parameters))
             symbols = symbols + mask * decoded
             counted = counted + mask * bits_of
             values = values + mask * (decoded + centre)

@@ -221,7 +221,9 @@ class _Lowering:
         return self._rounded[key]
 
     def _round(self, node: Node, value: Value, limit: int, scalar: bool = True) -> Value:
-        if value.bound <= limit and (np.ndim(value.exponent) == 0 or not scalar):
+        # Where nothing but 0 comes in, layer after layer is within the limit: exponents would grow.
+        fine = np.max(value.exponent) > MAX_EXPONENT // 2
+        if value.bound <= limit and not fine and (np.ndim(value.exponent) == 0 or not scalar):
             return self._settled(value)
         exponent: Exponent = magnitude_exponent(self.ranges[node], limit)
         exponent = np.minimum(exponent, value.exponent)

@@ -11,13 +11,12 @@ when a file is written.
 from __future__ import annotations
 
 import dataclasses
-import importlib
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from glc_jax import named
 from glc_jax.entropy.schedules import Schedule, schedule_from_config
 from glc_jax.errors import ConfigError
 
@@ -207,7 +206,7 @@ QUANTISERS: dict[str, type[Quantiser]] = {
 }
 
 
-def from_config(config: str | Mapping[str, Any]) -> Quantiser:
+def from_config(config: named.Entry) -> Quantiser:
     """The quantiser of a config: a name, or a mapping of "name" and the quantiser's fields.
 
     The name is one of QUANTISERS or an import path "package.module:Class". A schedule among the
@@ -216,20 +215,11 @@ def from_config(config: str | Mapping[str, Any]) -> Quantiser:
     Raises:
       ConfigError: there is no such quantiser, or it does not have these fields.
     """
-    fields = {} if isinstance(config, str) else dict(config)
-    name = config if isinstance(config, str) else str(fields.pop("name", ""))
-    found = QUANTISERS.get(name)
-    if found is None:
-        module, _, attribute = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                f"There is no quantizer {name!r}: give one of {', '.join(QUANTISERS)}, or "
-                '"package.module:Class".'
-            ) from error
+    name, fields = named.entry(config, "quantizer")
+    found = named.find(name, QUANTISERS, "quantizer")
     try:
-        defaults = {f.name: f.default for f in dataclasses.fields(found)}
+        declared = dataclasses.fields(found) if dataclasses.is_dataclass(found) else ()
+        defaults = {f.name: f.default for f in declared}
         for field, value in fields.items():
             if isinstance(defaults.get(field), Schedule):
                 fields[field] = schedule_from_config(value)

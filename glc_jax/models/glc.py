@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 from glc_jax.entropy import groups
 from glc_jax.entropy.groups import CodedLatent, EntropyModel
-from glc_jax.errors import ConfigError
 from glc_jax.models import choices
 from glc_jax.models.code_predictor import CodePredictor
 from glc_jax.models.transforms import RateScaledTransform
@@ -54,7 +53,8 @@ class GLC(nn.Module):
     """The whole codec as a differentiable model; fields are its parts.
 
     hyperprior, z_prior and context are those of the entropy model; the groups of symbols that they
-    name are all that a file holds. code_predictor reads l_hat, pixel_code_predictor reads
+    name are all that a file holds. z_prior is None where the hyperprior has its own groups.
+    code_predictor reads l_hat, pixel_code_predictor reads
     E(x_hat); both serve training only and may be None.
     """
 
@@ -63,16 +63,17 @@ class GLC(nn.Module):
     g_s: nn.Module
     hyperprior: nn.Module
     context: nn.Module
-    z_prior: Any
+    z_prior: Any = None
     code_predictor: nn.Module | None = None
     pixel_code_predictor: nn.Module | None = None
 
     @nn.nowrap
     def entropy_model(self) -> EntropyModel:
         """The latents and groups of symbols, in the order of a file."""
+        of_z = self.hyperprior if self.z_prior is None else self.z_prior
         return EntropyModel(
             (*self.hyperprior.latents(), *self.context.latents()),
-            (*self.z_prior.groups(), *self.context.groups()),
+            (*of_z.groups(), *self.context.groups()),
             self.hyperprior.derived(),
         )
 
@@ -183,21 +184,14 @@ def build(
         "dtype": dtype,
     }
     rate_points = model["rate_points"]
-    names = choices.chosen(model)
-
-    def part(kind: str, **fields: Any) -> Any:
-        made, fields = find(kind, names[kind]), {**fields, **choices.fields_of(model, kind)}
-        try:
-            return made(**fields)
-        except TypeError as error:
-            raise ConfigError(f"The {kind} {names[kind]!r} cannot be made: {error}.") from error
 
     def predictor() -> CodePredictor | None:
         fields = model["code_predictor"]
         return CodePredictor(codebook_size, **fields, dtype=dtype) if fields else None
 
-    family = part("distribution")
-    z_size = model["hyper_codebook_size"]
+    hyperprior, context, z_prior = choices.entropy_parts(
+        choices.read(model), channels, model["hyper_codebook_size"], dtype, find
+    )
     return GLC(
         vqvae=VQVAE(
             encoder=Encoder(blocks=tuple(vqvae["encoder_blocks"]), **shared),
@@ -206,11 +200,9 @@ def build(
         ),
         g_a=RateScaledTransform(rate_points, LOWEST_RATE_SCALE, HIGHEST_RATE_SCALE, dtype),
         g_s=RateScaledTransform(rate_points, 1 / LOWEST_RATE_SCALE, 1 / HIGHEST_RATE_SCALE, dtype),
-        hyperprior=part(
-            "hyperprior", channels=channels, codebook_size=z_size, family=family, dtype=dtype
-        ),
-        context=part("context", channels=channels, family=family, dtype=dtype),
-        z_prior=part("z_prior", size=z_size),
+        hyperprior=hyperprior,
+        context=context,
+        z_prior=z_prior,
         code_predictor=predictor(),
         pixel_code_predictor=predictor(),
     )

@@ -1,16 +1,17 @@
-"""The categorical hyperprior: h_a, a vector-quantised bottleneck z, h_s and the fusion.
+"""Hyperpriors: h_a, a bottleneck z, h_s and the fusion, which gives y's parameters.
 
-z is sent as codebook indices; what comes out are the prior's parameters for y. Source: GLC,
-section 3.3.
+`Hyperprior` is what they have in common, `CategoricalHyperprior` GLC's own: z as indices of a
+codebook. Source: GLC, section 3.3.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from glc_jax.entropy.families import Family
-from glc_jax.entropy.groups import Derived, Latent
+from glc_jax.entropy.groups import Derived, Group, Latent
 from glc_jax.models.family_parameters import parameters_init, width
 from glc_jax.models.layers import (
     LEAKY_SLOPE_DEPTHWISE,
@@ -67,14 +68,16 @@ class Fusion(nn.Module):
         )(h)
 
 
-class CategoricalHyperprior(nn.Module):
-    """z as indices of a codebook, and from them the prior's parameters of y.
+class Hyperprior(nn.Module):
+    """What is sent before y, and from it the prior's parameters of y.
 
-    The latent is "z". `prior` follows from it: quant_step and the parameters of y's family.
+    A hyperprior says what its latent is, what it quantises and, where z are indices, how vectors
+    become indices (`quantise`) and indices vectors (`embed`). `prior` follows from z: quant_step
+    and the parameters of y's family.
 
     Attributes:
-      channels: C of y, and of z before it is quantised.
-      codebook_size: how many values z has at a position.
+      channels: C of y, and of h_a's z.
+      codebook_size: how many values z should have at a position, where it has a finite number.
       family: of y.
     """
 
@@ -85,13 +88,12 @@ class CategoricalHyperprior(nn.Module):
 
     def setup(self):
         self.h_a = HyperAnalysis(self.dtype)
-        self.quantizer = VectorQuantizer(self.codebook_size, self.channels)
         self.h_s = HyperSynthesis(self.dtype)
         self.fusion = Fusion(self.family, self.dtype)
 
     @nn.nowrap
     def latents(self) -> tuple[Latent, ...]:
-        """What is sent before y."""
+        """What is sent before y: "z", indices at 1/4 of y's size."""
         return (Latent("z", "hyperprior", "h, w", vectors=True),)
 
     @nn.nowrap
@@ -99,9 +101,52 @@ class CategoricalHyperprior(nn.Module):
         """What the context model reads: "prior"."""
         return {"prior": Derived("hyperprior", "prior_params", ("z",))}
 
+    @nn.nowrap
+    def alphabet(self) -> int | None:
+        """How many indices there are, of which `entropy.z_prior` is the distribution.
+
+        None: z are numbers, and `groups` says how they are coded.
+        """
+        return None
+
+    @nn.nowrap
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of z, where they are the hyperprior's own."""
+        return ()
+
+    @nn.nowrap
+    def codebooks(self) -> Mapping[str, str]:
+        """By latent the path, below the hyperprior, of the codebook that training keeps in use.
+
+        `quantise` of such a latent gives a `loss` as well.
+        """
+        return {}
+
     def targets(self, y: jax.Array) -> dict[str, jax.Array]:
         """y [B, H, W, C] -> what is quantised: z [B, H/4, W/4, C]."""
         return {"z": self.h_a(y)}
+
+    def prior_params(self, z_hat: jax.Array) -> jax.Array:
+        """z_hat [B, h, w, C] -> [B, 4h, 4w, (1 + P) C]: quant_step (not clamped), parameters."""
+        return self.fusion(self.h_s(z_hat))
+
+
+class CategoricalHyperprior(Hyperprior):
+    """z as indices of a learned codebook of `codebook_size` rows."""
+
+    def setup(self):
+        super().setup()
+        self.quantizer = VectorQuantizer(self.codebook_size, self.channels)
+
+    @nn.nowrap
+    def alphabet(self) -> int:
+        """The rows of the codebook."""
+        return self.codebook_size
+
+    @nn.nowrap
+    def codebooks(self) -> Mapping[str, str]:
+        """Of z."""
+        return {"z": "quantizer/codebook"}
 
     def quantise(self, z: jax.Array) -> VectorQuantized:
         """Nearest codebook rows of z [B, h, w, C]."""
@@ -110,7 +155,3 @@ class CategoricalHyperprior(nn.Module):
     def embed(self, indices: jax.Array) -> jax.Array:
         """indices [B, h, w] -> z_hat [B, h, w, C]."""
         return self.quantizer.embed(indices)
-
-    def prior_params(self, z_hat: jax.Array) -> jax.Array:
-        """z_hat [B, h, w, C] -> [B, 4h, 4w, (1 + P) C]: quant_step (not clamped), parameters."""
-        return self.fusion(self.h_s(z_hat))

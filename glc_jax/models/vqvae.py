@@ -123,14 +123,12 @@ class VectorQuantizer(nn.Module):
     """Nearest codebook row by squared L2, with the VQ-VAE loss (van den Oord et al. 2017).
 
     loss = mean((sg(row) - z)^2) + codebook_weight * mean((row - sg(z))^2): as in the published
-    code, the small weight is on the term that moves the codebook. `gradient` is one of
-    `codebooks.GRADIENTS`: how that of the row gets to z.
+    code, the small weight is on the term that moves the codebook.
     """
 
     codebook_size: int
     channels: int
     codebook_weight: float = 0.25
-    gradient: str = "straight_through"
 
     def setup(self):
         init = nn.initializers.uniform(2.0 / self.codebook_size)
@@ -155,8 +153,7 @@ class VectorQuantizer(nn.Module):
         loss = commitment + self.codebook_weight * jnp.mean((rows - jax.lax.stop_gradient(z)) ** 2)
         share = jnp.bincount(indices.reshape(-1), length=self.codebook_size) / indices.size
         perplexity = jnp.exp(-jnp.sum(share * jnp.log(share + 1e-10)))
-        quantized = codebooks.GRADIENTS[self.gradient](z, rows)
-        return VectorQuantized(quantized, indices, loss, perplexity)
+        return VectorQuantized(codebooks.straight_through(z, rows), indices, loss, perplexity)
 
 
 class VQVAE(nn.Module):

@@ -11,8 +11,9 @@ in --config.batch=16 or --config.losses.lpips=0.5; a config of one's own changes
 
 import dataclasses
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
+from glc_jax.models.choices import Choices
 from glc_jax.training.config import Config
 
 # A loss is in use in the stages that have what it needs; a weight of 0 leaves it out.
@@ -34,10 +35,28 @@ LOSSES = {
 TRAINABLE = {"stage1": "vqvae/", "stage2": "(?!vqvae/|pixel_code_predictor/)", "stage3": ""}
 
 
+def named_part(default: str) -> FieldReference:
+    """A field that takes a name, or a mapping of "name" and fields: also on the command line,
+
+    --config.quantizer="{'name': 'soft_round', 'alpha': 6.0}"
+    """
+    return FieldReference(default, field_type=object)
+
+
+def entropy_section() -> ConfigDict:
+    """`config.model.entropy`: the parts of the entropy model, GLC's own to begin with."""
+    parts = dataclasses.asdict(Choices())
+    steps = parts.pop("steps")
+    named = {name: named_part(default) for name, default in parts.items()}
+    return ConfigDict({**named, "steps": steps})
+
+
 def get_config(stage: str = "stage1") -> ConfigDict:
     """The base of "stage1", "stage2" or "stage3"; it has no model yet."""
     config = ConfigDict(dataclasses.asdict(Config()))
     config.stage = stage
     config.trainable = TRAINABLE[stage]
     config.losses = ConfigDict(LOSSES)
+    del config.quantizer
+    config.quantizer = named_part(Config.quantizer)
     return config

@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 from etils import epath
 
+from glc_jax import named
 from glc_jax.data import address
 from glc_jax.errors import ConfigError
-from glc_jax.training import named
 from glc_jax.training.config import Config, plain
 
 COPY_SECONDS = 300  # between two copies of TensorBoard's file to a bucket

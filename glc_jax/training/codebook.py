@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from glc_jax.entropy.codebooks import moved
+from glc_jax.errors import ConfigError
 from glc_jax.training.parameters import Flat
 
 
@@ -77,13 +79,37 @@ class Codebooks:
     """The codebooks at `paths`, whose use is followed and whose dead codes are revived.
 
     decay: of the running share of each code. dead_below: of an even share. revive_every: steps
-    between revivals; 0: never.
+    between revivals; 0: never. update: "gradient", or "average": rows follow their vectors
+    (`entropy.codebooks.moved`) and no gradient. Raises `ConfigError` for another.
     """
 
     paths: tuple[str, ...]
     decay: float
     dead_below: float
     revive_every: int
+    update: str = "gradient"
+
+    def __post_init__(self) -> None:
+        if self.update not in ("gradient", "average"):
+            raise ConfigError(f"codebook.update is {self.update!r}; give gradient or average.")
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The paths of those that follow averages."""
+        return self.paths if self.update == "average" else ()
+
+    def without_gradient(self, gradients: Flat) -> Flat:
+        """The gradients with 0 for the codebooks that need none."""
+        return {p: jnp.zeros_like(g) if p in self.averaged else g for p, g in gradients.items()}
+
+    def moved(self, trained: Flat, before: Flat, code_use: Flat, shares: Flat, sums: Flat) -> Flat:
+        """The trained leaves, averaged codebooks moved on from `before` by a batch's vectors."""
+        new = {
+            path: moved(before[path], code_use[path], shares[path], sums[path], self.decay)
+            for path in self.averaged
+            if path in before
+        }
+        return {**trained, **new}
 
     def keep_in_use(
         self,

@@ -14,6 +14,7 @@ from typing import Any
 
 from glc_jax import weights
 from glc_jax.errors import ConfigError
+from glc_jax.models import choices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Codebook:
     kmeans_step: int = -1  # before this step it is set to k-means centres; -1: never
     kmeans_batches: int = 16
     quantised_share: float = 1.0  # of stage I's samples that pass the codebook
+    gradient: str = "straight_through"  # of what is quantised; or rotation
+    update: str = "gradient"  # of the rows; or average: they follow what they stand for, by decay
     decay: float = 0.99  # of the running share of each code
     dead_below: float = 0.03  # of an even share
     revive_every: int = 100  # steps; 0: never
@@ -154,12 +157,14 @@ class Config:
 def read(given: Mapping[str, Any]) -> Config:
     """The config that a mapping describes, as configs/*.py or a run's config.json give it.
 
-    Raises `ConfigError` for a field that does not exist and for a value of another kind.
+    Its model section is `choices.canonical`. Raises `ConfigError` for a field that does not exist
+    and for a value of another kind.
     """
     stage = given.get("stage")
     if isinstance(stage, int):  # as releases before 0.2 wrote it
         given = {**given, "stage": f"stage{stage}"}
-    return _read_section(Config, given, "")
+    config = _read_section(Config, given, "")
+    return dataclasses.replace(config, model=choices.canonical(config.model))
 
 
 def plain(config: Any) -> Any:

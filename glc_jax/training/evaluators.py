@@ -10,9 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from glc_jax import named
 from glc_jax.data.sources import Source
 from glc_jax.errors import ConfigError
-from glc_jax.training import inputs, named, networks, sharding
+from glc_jax.training import inputs, networks, sharding
 from glc_jax.training.boards import Boards
 from glc_jax.training.config import Evaluation
 from glc_jax.training.evaluation import averages, held_out_batches, make_eval_step

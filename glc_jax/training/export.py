@@ -14,7 +14,7 @@ from glc_jax import weights
 from glc_jax.data.pipeline import Batches
 from glc_jax.entropy import export as entropy_export
 from glc_jax.errors import ConfigError
-from glc_jax.models import glc
+from glc_jax.models import choices, glc
 from glc_jax.models.pixels import to_model_range
 from glc_jax.models.transforms import interpolate_rate_scale
 from glc_jax.training import checkpoints
@@ -56,7 +56,9 @@ def mean_of(
 def _source(source: str | os.PathLike, step: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
     if os.fspath(source).endswith(weights.SUFFIX):
         loaded = weights.load(source)
-        config = plain(Config(**loaded.config, batch=WEIGHTS_BATCH))
+        model = choices.canonical(loaded.config["model"])
+        described = {**loaded.config, "model": model}
+        config = plain(Config(**described, batch=WEIGHTS_BATCH))
         config["stage"] = loaded.provenance.get("stage", config["stage"])
         as_float = jax.tree.map(lambda leaf: leaf.astype(np.float32), loaded.tree["params"])
         return config, as_float

@@ -19,14 +19,14 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from glc_jax import named
 from glc_jax.errors import ConfigError
 from glc_jax.losses import code_prediction, perceptual, pixel, spectrum
 from glc_jax.models import glc
-from glc_jax.training import named
 from glc_jax.training.config import Config
 from glc_jax.training.pictures import jittered
 from glc_jax.training.samples import Samples
-from glc_jax.training.stages import HYPER_CODEBOOK, LATENT_CODEBOOK, Forward
+from glc_jax.training.stages import HYPER_CODES, LATENT_CODEBOOK, Forward
 
 Networks = Mapping[str, Any]  # the weights of frozen networks by name; see `networks`
 
@@ -163,21 +163,27 @@ class SpectralExcess(PictureLoss):
 
 @dataclasses.dataclass(frozen=True)
 class Commitment(ModelLoss):
-    """The codebook's and the encoder's squared distance, once the codebook is set."""
+    """Squared distances of codebooks and encoder, once the codebooks are set.
 
-    path: str = LATENT_CODEBOOK
+    Of those below `part`; `need` is what a stage gives that has them.
+    """
+
+    part: str = "vqvae"
+    need: str = LATENT_CODEBOOK
 
     @property
     def needs(self):
-        return (self.path,)
+        return (self.need,)
 
     def __call__(self, seen):
-        return seen.out.codes[self.path].loss * seen.samples.codebook_ready
+        codes = seen.out.codes
+        own = [code.loss for path, code in codes.items() if path.startswith(f"{self.part}/")]
+        return sum(own) * seen.samples.codebook_ready
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate(ModelLoss):
-    """Bits of y per pixel, each sample's times the lambda of its rate point."""
+    """Bits per pixel (see `Forward`), each sample's times the lambda of its rate point."""
 
     lambdas: tuple[float, ...] = ()
     needs = ("bpp",)
@@ -260,8 +266,8 @@ def known(config: Config) -> dict[str, Callable[..., Loss]]:
         "lpips_vgg": functools.partial(lpips, network="vgg"),
         "dists": functools.partial(DISTS, jitter=config.jitter, **dists),
         "spectral_excess": SpectralExcess,
-        "codebook": functools.partial(Commitment, path=LATENT_CODEBOOK),
-        "hyper_codebook": functools.partial(Commitment, path=HYPER_CODEBOOK),
+        "codebook": Commitment,
+        "hyper_codebook": functools.partial(Commitment, part="hyperprior", need=HYPER_CODES),
         "rate": functools.partial(Rate, lambdas=config.lambdas),
         "latent": LatentError,
         "code_prediction": CodePrediction,

@@ -106,7 +106,9 @@ def assemble(config: Config) -> Parts:
             fields.quantised_share,
             fields.kmeans_step,
         ),
-        codebooks=Codebooks(stage.codebooks, fields.decay, fields.dead_below, fields.revive_every),
+        codebooks=Codebooks(
+            stage.codebooks, fields.decay, fields.dead_below, fields.revive_every, fields.update
+        ),
         optimiser=optimiser(config.optimizer, config.steps),
         schedule=learning_rate(config.optimizer, config.steps),
     )

@@ -5,33 +5,39 @@ everything together (GLC, arXiv 2512.20194, section 3.4). A config names a stage
 "stage2" or "stage3", or one of someone's own as "package.module:Class"; see `Stage`.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from glc_jax.entropy import quantize
+from glc_jax import named
+from glc_jax.entropy import codebooks, groups, quantize
+from glc_jax.entropy.groups import Latent
+from glc_jax.models import glc
 from glc_jax.models.glc import GLC
-from glc_jax.training import named
 from glc_jax.training.codebook import code_share
 from glc_jax.training.config import Config
 from glc_jax.training.evaluation import Reconstructions, through_codebook, through_rates
+from glc_jax.training.parameters import select
 from glc_jax.training.samples import Samples
 
 LATENT_CODEBOOK = "vqvae/quantizer/codebook"
-HYPER_CODEBOOK = "hyperprior/quantizer/codebook"
+HYPER_CODES = "hyperprior codes"  # what a stage gives whose hyperprior has codebooks
 
 
 @flax.struct.dataclass
 class Codes:
     """How a batch used one codebook.
 
-    share: [K], each code's share of all positions. vectors: [B, h * w, C], what was quantised.
-    loss: scalar, the mean squared distance to the codes.
+    share: [K], each code's share of all positions. sums: [K, C], of what was quantised to it, over
+    the number of all positions. vectors: [B, h * w, C], what was quantised. loss: scalar, the mean
+    squared distance to the codes.
     """
 
     share: jax.Array
+    sums: jax.Array
     vectors: jax.Array
     loss: jax.Array
 
@@ -41,8 +47,8 @@ class Forward:
     """What a forward pass gives, as far as the stage has it.
 
     x_hat: [B, H, W, 3]. latent: [B, h, w, C], E(x) without gradient. indices: [B, h, w], the codes
-    nearest to it. latent_hat: [B, h, w, C]. bpp: [B], bits of y per pixel. codes: by the
-    codebook's path. metrics: scalars by name.
+    nearest to it. latent_hat: [B, h, w, C]. bpp: [B], bits per pixel of the symbols whose
+    distributions are trained. codes: by the codebook's path. metrics: scalars by name.
     """
 
     codes: dict[str, Codes]
@@ -85,11 +91,13 @@ class VQVAEStage:
 
     def __init__(self, config: Config):
         self.codes = config.model["codebook_size"]
+        self.gradient = codebook_gradient(config)
 
     def forward(self, model, variables, images, samples):
         latent = model.apply(variables, images, True, method="encode").astype(jnp.float32)
         vq = model.apply(variables, latent, method="vector_quantize")
-        seen = jnp.where(samples.quantised[:, None, None, None], vq.quantized, latent)
+        rows = self.gradient(latent, vq)
+        seen = jnp.where(samples.quantised[:, None, None, None], rows, latent)
         x_hat = model.apply(variables, seen, True, method="generate").astype(jnp.float32)
         codes = {LATENT_CODEBOOK: _codes(vq, latent, self.codes)}
         return Forward(codes, x_hat=x_hat, latent=jax.lax.stop_gradient(latent))
@@ -101,19 +109,92 @@ class VQVAEStage:
 class TransformStage:
     """Stage II: transform coding of E's frozen latents."""
 
-    codebooks = (HYPER_CODEBOOK,)
-    gives = frozenset({"latent", "indices", "latent_hat", "bpp", *codebooks})
+    also_gives: frozenset[str] = frozenset()
 
     def __init__(self, config: Config):
         quantize.from_config(config.quantizer)
         self.config = config
+        self.gradient = codebook_gradient(config)
+        hyperprior = glc.build(config.model).hyperprior
+        self.codebook_of = {
+            latent: f"hyperprior/{path}" for latent, path in hyperprior.codebooks().items()
+        }
+        self.codebooks = tuple(self.codebook_of.values())
+        codes = {HYPER_CODES, *self.codebooks} if self.codebooks else set()
+        self.gives = self.also_gives | {"latent", "indices", "latent_hat", "bpp", *codes}
 
     def forward(self, model, variables, images, samples):
         latent = jax.lax.stop_gradient(model.apply(variables, images, True, method="encode"))
-        return _transform_coding(model, variables, self.config, images, samples, latent)
+        return self._transform_coding(model, variables, images, samples, latent)
 
     def reconstruct(self, model, variables, images):
         return through_rates(model, variables, self.config.model, images)
+
+    def _transform_coding(
+        self, model: GLC, variables: Any, images: jax.Array, samples: Samples, latent: jax.Array
+    ) -> Forward:
+        """The forward pass from l to l_hat: all but x_hat.
+
+        l_hat and the rate come from what the quantiser gives for each. The steps of the context
+        model share a sample's noise, on disjoint elements.
+        """
+        config = self.config
+        quantiser = quantize.from_config(config.quantizer)
+
+        def quantise(residuals: jax.Array, scale: jax.Array | None) -> quantize.Quantised:
+            return quantiser(residuals, quantize.Moment(samples.step, samples.keys, scale))
+
+        code = model.apply(
+            variables,
+            latent.astype(jnp.float32),
+            samples.rate,
+            quantise,
+            vectors=self._vectors(samples),
+            training=True,
+            method="code",
+        )
+        # Symbols whose probabilities do not depend on parameters cost the same whatever is trained.
+        bits = {
+            name: sum(
+                code.coded[name].bits[group.name]
+                for group in model.entropy_model().of(name)
+                if group.family.parameters
+            )
+            for name in code.coded
+        }
+        pixels = images.shape[1] * images.shape[2]
+        points = config.model["rate_points"]
+        bpp = sum(bits.values()) / pixels
+
+        sizes = {path: leaf.shape[0] for path, leaf in select(variables["params"], "").items()}
+        target = jax.lax.stop_gradient(latent).astype(jnp.float32)
+        metrics = {  # over steps enough, every rate point has the same share of the samples
+            f"bpp_{name}_{point}": points * jnp.mean(value / pixels * (samples.rate == point))
+            for name, value in bits.items()
+            if isinstance(value, jax.Array)
+            for point in range(points)
+        }
+        return Forward(
+            {
+                path: _codes(code.coded[name].quantised, code.targets[name], sizes[path])
+                for name, path in self.codebook_of.items()
+            },
+            latent=target,
+            indices=model.apply(variables, target, method="vector_quantize").indices,
+            latent_hat=code.latent_hat.astype(jnp.float32),
+            bpp=bpp,
+            metrics=metrics,
+        )
+
+    def _vectors(self, samples: Samples) -> groups.Vectors:
+        """Vectors as they are until their codebook has been set, and then its rows."""
+
+        def vectors(latent: Latent, found: Any, target: jax.Array) -> jax.Array:
+            if latent.name not in self.codebook_of:
+                return found.quantized
+            return jnp.where(samples.codebook_ready, self.gradient(target, found), target)
+
+        return vectors
 
 
 class JointStage(TransformStage):
@@ -123,11 +204,11 @@ class JointStage(TransformStage):
     the picture and the rate need, not towards latents that are easy to hit.
     """
 
-    gives = TransformStage.gives | {"x_hat"}
+    also_gives = frozenset({"x_hat"})
 
     def forward(self, model, variables, images, samples):
         latent = model.apply(variables, images, True, method="encode")
-        out = _transform_coding(model, variables, self.config, images, samples, latent)
+        out = self._transform_coding(model, variables, images, samples, latent)
         x_hat = model.apply(variables, out.latent_hat, True, method="generate")
         return out.replace(x_hat=x_hat.astype(jnp.float32))
 
@@ -143,52 +224,16 @@ def open_stage(config: Config) -> Stage:
 def _codes(vq: Any, vectors: jax.Array, size: int) -> Codes:
     vectors = jax.lax.stop_gradient(vectors).astype(jnp.float32)
     vectors = vectors.reshape(vectors.shape[0], -1, vectors.shape[-1])
-    return Codes(code_share(vq.indices, size), vectors, vq.loss)
+    sums = jax.ops.segment_sum(vectors.reshape(-1, vectors.shape[-1]), vq.indices.reshape(-1), size)
+    return Codes(code_share(vq.indices, size), sums / vq.indices.size, vectors, vq.loss)
 
 
-def _transform_coding(
-    model: GLC,
-    variables: Any,
-    config: Config,
-    images: jax.Array,
-    samples: Samples,
-    latent: jax.Array,
-) -> Forward:
-    """The forward pass from l to l_hat: all but x_hat.
+def codebook_gradient(config: Config) -> Callable[[jax.Array, Any], jax.Array]:
+    """(z, what the quantiser gave for it) -> its rows, with the config's gradient to z.
 
-    l_hat and the rate come from what the quantiser gives for each. The steps of the context model
-    share a sample's noise, on disjoint elements.
+    Raises `ConfigError` where there is no such gradient.
     """
-    ready = samples.codebook_ready
-    quantiser = quantize.from_config(config.quantizer)
-    moment = quantize.Moment(samples.step, samples.keys)
-    code = model.apply(
-        variables,
-        latent.astype(jnp.float32),
-        samples.rate,
-        lambda residuals: quantiser(residuals, moment),
-        vectors=lambda vq, z: jnp.where(ready, vq.quantized, z),
-        training=True,
-        method="code",
-    )
-    # Symbols whose probabilities do not depend on parameters cost the same whatever is trained.
-    groups = [group for group in model.entropy_model().groups if group.family.parameters]
-    bits = sum(code.coded[group.latent].bits[group.name] for group in groups)
-    bpp = bits / (images.shape[1] * images.shape[2])
-
-    target = jax.lax.stop_gradient(latent).astype(jnp.float32)
-    indices = model.apply(variables, target, method="vector_quantize").indices
-    points = config.model["rate_points"]
-    metrics = {  # over steps enough, every rate point has the same share of the samples
-        f"bpp_y_{point}": points * jnp.mean(bpp * (samples.rate == point))
-        for point in range(points)
-    }
-    z, size = code.coded["z"].quantised, config.model["hyper_codebook_size"]
-    return Forward(
-        {HYPER_CODEBOOK: _codes(z, code.targets["z"], size)},
-        latent=target,
-        indices=indices,
-        latent_hat=code.latent_hat.astype(jnp.float32),
-        bpp=bpp,
-        metrics=metrics,
-    )
+    gradient = named.find(config.codebook.gradient, codebooks.GRADIENTS, "codebook.gradient")
+    if gradient is codebooks.straight_through:  # which it has
+        return lambda z, found: found.quantized
+    return lambda z, found: gradient(z, jax.lax.stop_gradient(found.quantized))

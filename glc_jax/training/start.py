@@ -13,6 +13,7 @@ from etils import epath
 from glc_jax import weights
 from glc_jax.data import address
 from glc_jax.errors import ConfigError
+from glc_jax.models import choices
 from glc_jax.training import checkpoints, inputs, linear_start, sharding
 from glc_jax.training.config import differences, plain
 from glc_jax.training.parts import Parts
@@ -83,7 +84,8 @@ def given_parameters(parts: Parts) -> Mapping[str, Any] | None:
     """The parameters that a run begins with, on the host, where they are not just random.
 
     From `init_from`, which is another run's folder, of which the averaged parameters are taken, or
-    a weights file; parts that it does not have get random values. Or random ones with the linear
+    a weights file; what it does not have, parts of another entropy model among them, gets random
+    values. Or random ones with the linear
     start, if asked. None: `Parts.random_parameters` it is. Raises `ConfigError` where the model of
     `init_from` is another.
     """
@@ -116,16 +118,25 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
             file = weights.load(local if address.is_address(source) else source)
         given_model, given = file.config["model"], file.tree["params"]
     here = parts.config.model
-    if plain(given_model) != plain(here):
-        raise ConfigError(
-            f"init_from: {source} is of another model: {differences(given_model, here)}"
-        )
-    found = dict(weights.flatten(given))
-    wanted = {path for path, _ in weights.flatten(parts.abstract_parameters)}
-    missing = wanted - found.keys()
+    one, other = ({**model, "entropy": None} for model in (given_model, here))
+    if plain(one) != plain(other):
+        raise ConfigError(f"init_from: {source} is of another model: {differences(one, other)}")
+    anew = _other_parts(given_model, here)
+    found = {path: leaf for path, leaf in weights.flatten(given) if path.split("/")[0] not in anew}
+    wanted = dict(weights.flatten(parts.abstract_parameters))
+    missing = {path for path in wanted if np.shape(found.get(path)) != wanted[path].shape}
     if missing:
-        names = sorted({path.split("/")[0] for path in missing})
+        names = sorted({"/".join(path.split("/")[:2]) for path in missing})
         logger.warning("%s has no parameters for: %s", source, ", ".join(names))
         random = jax.device_get(jax.jit(parts.random_parameters)())
-        found = {**dict(weights.flatten(random)), **found}
+        drawn = dict(weights.flatten(random))
+        found = {**found, **{path: drawn[path] for path in missing}}
     return weights.unflatten({path: np.asarray(found[path], np.float32) for path in wanted})
+
+
+def _other_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
+    """The parts of the entropy model that are of another class or have other fields."""
+    a, b = (choices.read(model) for model in (one, other))
+    names = {"hyperprior", "context", "z_prior"}
+    differing = {name for name in names if vars(a)[name] != vars(b)[name]}
+    return differing | ({"context"} if a.steps != b.steps else set())

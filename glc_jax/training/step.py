@@ -36,6 +36,7 @@ class Gradients(NamedTuple):
     batch_stats: Any
     metrics: Metrics
     code_share: Flat
+    code_sums: Flat
 
 
 def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
@@ -82,12 +83,14 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
             pull = pull + weight * judged.pull
             metrics = {**metrics, **judged.values, **values}
         (generator,) = pull_back((jnp.ones_like(total), pull))
+        generator = parts.codebooks.without_gradient(generator)
         found = Gradients(
             generator,
             judged and judged.gradient,
             judged and judged.batch_stats,
             {**metrics, "loss": total},
             {path: code.share for path, code in out.codes.items()},
+            {path: out.codes[path].sums for path in parts.codebooks.averaged},
         )
         return found, {path: code.vectors for path, code in out.codes.items()}
 
@@ -108,7 +111,13 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
             vectors = jax.lax.all_gather(vectors, axis_name, tiled=True)
 
         updates, opt_state = parts.optimiser.update(found.generator, state.opt_state, trained)
-        trained = optax.apply_updates(trained, updates)
+        trained = parts.codebooks.moved(
+            optax.apply_updates(trained, updates),
+            trained,
+            state.code_use,
+            found.code_share,
+            found.code_sums,
+        )
         decay = jnp.minimum(parts.ema, (1 + state.step) / (EMA_WARMUP + state.step))
         ema = optax.incremental_update(trained, state.ema, 1 - decay)
         kept = parts.codebooks.keep_in_use(

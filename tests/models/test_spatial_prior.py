@@ -66,5 +66,5 @@ def test_a_step_sees_only_the_steps_before(context):
 
 def test_the_quantiser_can_be_replaced(context):
     module, variables, y, params = context
-    coded = module.apply(variables, y, params, lambda x: (x, x), method=code_y)
+    coded = module.apply(variables, y, params, lambda x, scale: (x, x), method=code_y)
     np.testing.assert_allclose(coded.values, y, atol=1e-5)

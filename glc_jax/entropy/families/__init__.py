@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from glc_jax import named
 from glc_jax.entropy.families.base import Family
 from glc_jax.entropy.families.categorical import Categorical, CategoricalLogits
 from glc_jax.entropy.families.location_scale import (
@@ -63,20 +62,11 @@ def family(name: str, **fields: Any) -> Family:
     Raises:
       ConfigError: there is no such family, or it does not have these fields.
     """
-    found = FAMILIES.get(name)
-    if found is None:
-        module, _, attribute = name.partition(":")
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ConfigError(
-                f"There is no family of distributions {name!r}: give one of "
-                f'{", ".join(FAMILIES)}, or "package.module:Class".'
-            ) from error
+    found = named.find(name, FAMILIES, "distribution")
     try:
         return found(**fields)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"The family {name!r} cannot be made: {error}.") from error
+        raise ConfigError(f"The distribution {name!r} cannot be made: {error}.") from error
 
 
 def name_of(made: Family) -> str:
@@ -88,22 +78,16 @@ def name_of(made: Family) -> str:
 
 
 def from_file(plugins: Sequence[str] = ()) -> Callable[..., Family]:
-    """`family` for names that stand in a file: nothing is imported because a file says so.
+    """`family` for names that stand in a file, found as `named.find_for_file` does.
 
-    Classes of this package are found by name; others only in the modules of `plugins`, which
-    whoever opens the file has named. The function raises WeightsError for others.
+    The function raises WeightsError.
     """
 
     def find(name: str, **fields: Any) -> Family:
-        module, _, attribute = name.partition(":")
-        if name not in FAMILIES and module not in plugins:
-            raise WeightsError(
-                f"The weights need the distribution {name!r}, which is not part of glc_jax: name "
-                "its module with --plugin (plugins=) if you trust it."
-            )
-        found = FAMILIES.get(name) or getattr(sys.modules.get(module), attribute, None)
+        found = named.find_for_file(name, FAMILIES, "distribution", plugins)
         if not (isinstance(found, type) and issubclass(found, Family)):
-            raise WeightsError(f"The module {module!r} has no distribution {attribute!r}.")
+            raise WeightsError(f"The weights name {name!r}, which is no distribution.")
+        fields = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
         try:
             return found(**fields)
         except (TypeError, ValueError) as error:

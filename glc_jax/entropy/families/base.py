@@ -58,6 +58,13 @@ class Family:
         """What is subtracted from the values before they are rounded."""
         return 0.0
 
+    def spread(self, **parameters: jax.Array) -> jax.Array | None:
+        """The scale of each value's distribution, of the values' shape; None: it has none.
+
+        A quantiser may use it (`quantize.Moment`).
+        """
+        return None
+
     def bits(self, values: jax.Array, **parameters: jax.Array) -> jax.Array:
         """What an ideal coder spends on each value, in bits: differentiable, of values' shape.
 

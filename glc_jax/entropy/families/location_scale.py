@@ -60,6 +60,10 @@ class LocationScale(Family):
         """The mean."""
         return mean
 
+    def spread(self, *, scale: jax.Array, **_: jax.Array) -> jax.Array:
+        """The scale, bounded from below."""
+        return lower_bound(jnp.asarray(scale), self.smallest_scale)
+
     def bits(self, values: jax.Array, *, scale: jax.Array, **_: jax.Array) -> jax.Array:
         """See `Family.bits`: of residuals, whatever their mean."""
         scale = lower_bound(jnp.asarray(scale), self.smallest_scale)

@@ -69,15 +69,28 @@ class Mixture(Family):
         means = np.linspace(-1, 1, count) if count > 1 else np.zeros(1)
         return {"weight": (0.0,) * count, "mean": tuple(means.tolist()), "scale": (1.0,) * count}
 
-    def bits(
-        self, values: jax.Array, *, weight: jax.Array, mean: jax.Array, scale: jax.Array
-    ) -> jax.Array:
-        """See `Family.bits`: values [..., C], the parameters [..., C * K] each."""
+    def _split(
+        self, weight: jax.Array, mean: jax.Array, scale: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """[..., C * K] -> [..., C, K] each, scales bounded."""
         weight, mean, scale = (
             jnp.asarray(p).reshape(*p.shape[:-1], -1, self.components)
             for p in (weight, mean, scale)
         )
-        scale = lower_bound(scale, self.smallest_scale)
+        return weight, mean, lower_bound(scale, self.smallest_scale)
+
+    def spread(self, *, weight: jax.Array, mean: jax.Array, scale: jax.Array) -> jax.Array:
+        """sqrt(E[scale^2 + mean^2] - E[mean]^2) over the components."""
+        weight, mean, scale = self._split(weight, mean, scale)
+        share = jax.nn.softmax(weight, axis=-1)
+        middle = jnp.sum(share * mean, axis=-1, keepdims=True)
+        return jnp.sqrt(jnp.sum(share * (scale**2 + (mean - middle) ** 2), axis=-1))
+
+    def bits(
+        self, values: jax.Array, *, weight: jax.Array, mean: jax.Array, scale: jax.Array
+    ) -> jax.Array:
+        """See `Family.bits`: values [..., C], the parameters [..., C * K] each."""
+        weight, mean, scale = self._split(weight, mean, scale)
         standard = self._family.standard()
         logs = distributions.bin_log_prob(values[..., None] - mean, scale, standard)
         logs += jax.nn.log_softmax(weight, axis=-1)

@@ -1,0 +1,68 @@
+"""Parts that a config names: this package's by a plain name, one of someone's own by its path.
+
+A path is "package.module:Class". It runs its module, so a config may name one and a weights file
+may not: what a file names is found in the modules that whoever opens it has listed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from glc_jax.errors import ConfigError, WeightsError
+
+Entry = str | Mapping[str, Any]
+"""A name, or a mapping of "name" and fields."""
+
+
+def find(name: str, known: Mapping[str, Any], what: str) -> Any:
+    """`known[name]`, or what "package.module:Class" names.
+
+    `what` is the kind of part, for messages. Raises `ConfigError` where there is none.
+    """
+    if name in known:
+        return known[name]
+    module, colon, attribute = name.partition(":")
+    if not colon:
+        raise ConfigError(
+            f"There is no {what} {name!r}: {', '.join(map(str, known))}, or one of your own as "
+            "'package.module:Class'."
+        )
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"The {what} {name!r} cannot be imported: {error}") from error
+
+
+def find_for_file(
+    name: str, known: Mapping[str, Any], what: str, plugins: Sequence[str] = ()
+) -> Any:
+    """The same for a name that a file gives: nothing is imported because a file says so.
+
+    Other classes than the known ones are found only in the modules of `plugins`, which whoever
+    opens the file has named and imported. Raises `WeightsError` for others.
+    """
+    if name in known:
+        return known[name]
+    module, _, attribute = name.partition(":")
+    if module not in plugins:
+        raise WeightsError(
+            f"The weights need the {what} {name!r}, which is not part of glc_jax: name its "
+            "module with --plugin (plugins=) if you trust it."
+        )
+    found = getattr(sys.modules.get(module), attribute, None)
+    if found is None:
+        raise WeightsError(f"The module {module!r} has no {what} {attribute!r}.")
+    return found
+
+
+def entry(given: Entry, what: str) -> tuple[str, dict[str, Any]]:
+    """The name and the fields of an entry of a config; raises `ConfigError` where it is none."""
+    fields = {"name": given} if isinstance(given, str) else given
+    if not isinstance(fields, Mapping) or not isinstance(fields.get("name"), str):
+        raise ConfigError(
+            f"The {what} is {given!r}: give a name, or a mapping of 'name' and fields."
+        )
+    return fields["name"], {name: value for name, value in fields.items() if name != "name"}
