@@ -11,7 +11,6 @@ Only the integers decide what the bytes mean, so a file decodes on every machine
 from __future__ import annotations
 
 import functools
-import importlib
 import numbers
 import os
 import pathlib
@@ -24,7 +23,7 @@ import numpy as np
 from flax.errors import FlaxError
 from PIL import Image
 
-from glc_jax import bitstream, images, memory, weights
+from glc_jax import bitstream, images, memory, named, weights
 from glc_jax.autoencoder import Autoencoder
 from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
@@ -98,7 +97,7 @@ class Codec:
     ) -> None:
         self._weights = loaded
         self.plugins = tuple(plugins)
-        import_plugins(self.plugins)
+        named.import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
         self.config = loaded.config
         self._model = _build(loaded, self.plugins)
@@ -380,15 +379,6 @@ class Codec:
     def _decode_latent(self, container: bitstream.Container) -> np.ndarray:
         """y_hat float32 [1, h, w, C] of a parsed file."""
         return self.entropy_model.latent(self.decode_symbols(container), "y")
-
-
-def import_plugins(plugins: Sequence[str]) -> None:
-    """Imports the modules whose classes weights may use; raises InputError where one cannot be."""
-    for plugin in plugins:
-        try:
-            importlib.import_module(plugin)
-        except (ImportError, ValueError) as error:
-            raise InputError(f"The plugin {plugin!r} cannot be imported: {error}.") from error
 
 
 def _check(coded: Coded) -> int:

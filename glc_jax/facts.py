@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glc_jax import bitstream, weights
+from glc_jax import bitstream, named, weights
 from glc_jax.errors import WeightsError
 
 Facts = dict[str, Any]
@@ -134,12 +134,11 @@ def _group_bytes(
         return {}
     # Imported here, since files of unknown weights and `glc models` need no JAX; and on the host,
     # where nothing is compiled for a single look.
-    from glc_jax.codec import import_plugins
     from glc_jax.entropy import families
     from glc_jax.entropy.exact_model import ExactModel
     from glc_jax.entropy.integer import HostFloat64
 
-    import_plugins(plugins)
+    named.import_plugins(plugins)
     exact = ExactModel(tree, HostFloat64(), families.from_file(plugins))
     height, width = math.ceil(container.height / stride), math.ceil(container.width / stride)
     coded = exact.decode(container.payload, container.options, height, width)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glc_jax.errors import ConfigError, WeightsError
+from glc_jax.errors import ConfigError, InputError, WeightsError
 
 Entry = str | Mapping[str, Any]
 """A name, or a mapping of "name" and fields."""
@@ -56,6 +56,15 @@ def find_for_file(
     if found is None:
         raise WeightsError(f"The module {module!r} has no {what} {attribute!r}.")
     return found
+
+
+def import_plugins(plugins: Sequence[str]) -> None:
+    """Imports the modules whose classes files may name; raises `InputError` where one cannot be."""
+    for plugin in plugins:
+        try:
+            importlib.import_module(plugin)
+        except (ImportError, ValueError) as error:
+            raise InputError(f"The plugin {plugin!r} cannot be imported: {error}.") from error
 
 
 def entry(given: Entry, what: str) -> tuple[str, dict[str, Any]]:
