@@ -15,7 +15,7 @@ import numpy as np
 from glc_jax import images, weights
 from glc_jax.entropy import export
 from glc_jax.entropy.exact_model import ExactModel
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range
 
 CROP = 256  # pixels; larger pictures give their middle
@@ -90,7 +90,7 @@ def exact_model(
     """
     uniform = {**config.get("entropy", {}), "z_prior": "uniform"}
     model = glc.build({**config, "code_predictor": None, "entropy": uniform})
-    latents = _encode(model, _load(leaves, "vqvae/encoder"), glc.size_multiple(config), samples)
+    latents = _encode(model, _load(leaves, "vqvae/encoder"), sizes.size_multiple(config), samples)
     rates = (0, config["rate_points"] - 1)
     targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
     variables = _load(leaves, "hyperprior", "context")

@@ -16,7 +16,7 @@ from glc_jax import weights
 from glc_jax.errors import ConfigError, WeightsError
 from glc_jax.metrics import inception_weights
 from glc_jax.metrics.features import alexnet, inception, vgg16
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.discriminator import PatchDiscriminator
 
 from . import feature_networks, official
@@ -74,9 +74,9 @@ def known_config(state: State, encoder: str) -> Config:
 def model_shapes(model: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of all parameters of the model, by "/"-joined path, without "params/"."""
     net = glc.build(model)
-    size = glc.size_multiple(model)
+    size = sizes.size_multiple(model)
     if model["code_predictor"]:
-        size = math.isqrt(model["code_predictor"]["positions"]) * glc.downsampling(model)
+        size = math.isqrt(model["code_predictor"]["positions"]) * sizes.downsampling(model)
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     rate = jax.ShapeDtypeStruct((1,), jnp.float32)
     return _shapes(jax.eval_shape(net.init, jax.random.key(0), image, rate)["params"])

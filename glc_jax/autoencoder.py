@@ -19,7 +19,7 @@ from flax.errors import FlaxError
 
 from glc_jax import memory
 from glc_jax.errors import WeightsError
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range, to_pixels
 from glc_jax.tiles.maps import Memory, Picture, Pixels, Strips
 from glc_jax.tiles.plan import Plan, plans
@@ -58,7 +58,7 @@ class Autoencoder:
     ) -> None:
         self._config, self._model, self._params = config, model, params
         self._memory = Memory()
-        self._multiple, self._downsampling = glc.size_multiple(config), glc.downsampling(config)
+        self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
         encoder, generator = model.vqvae.encoder, model.vqvae.generator
         channels = config["latent_channels"]
         try:

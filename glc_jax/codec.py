@@ -29,7 +29,7 @@ from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import x64
 from glc_jax.errors import BitstreamError, ConfigError, InputError, WeightsError
-from glc_jax.models import choices, glc
+from glc_jax.models import choices, glc, sizes
 from glc_jax.models.pixels import to_model_range
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Codec:
                 {name: part for name, part in parts.items() if name not in weights.TRAINING_PARTS},
             )
         )
-        self._multiple = glc.size_multiple(self.config["model"])
+        self._multiple = sizes.size_multiple(self.config["model"])
 
     @property
     def fingerprint(self) -> bytes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from glc_jax import bitstream, named, weights
 from glc_jax.errors import WeightsError
+from glc_jax.models import sizes
 
 Facts = dict[str, Any]
 
@@ -126,7 +126,7 @@ def _group_bytes(
     """What each group of symbols takes of the payload."""
     loaded = weights.load(model.path)
     try:
-        stride = 4 * 2 ** (len(model.config["model"]["vqvae"]["multipliers"]) - 1)
+        multiple = sizes.size_multiple(model.config["model"])
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{model.path}: the config makes no model ({error!r}).") from error
     tree = loaded.entropy
@@ -140,7 +140,7 @@ def _group_bytes(
 
     named.import_plugins(plugins)
     exact = ExactModel(tree, HostFloat64(), families.from_file(plugins))
-    height, width = math.ceil(container.height / stride), math.ceil(container.width / stride)
+    height, width = (-(-side // multiple) for side in (container.height, container.width))
     coded = exact.decode(container.payload, container.options, height, width)
     return {name: bits / 8 for name, bits in exact.bits(coded).items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from glc_jax import weights
 from glc_jax.entropy import export
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range
 
 CHANNELS = 8
@@ -30,8 +30,8 @@ MODEL = {
     },
     "code_predictor": None,
 }
-MULTIPLE = glc.size_multiple(MODEL)
-INITIAL_SIDE = glc.initial_side(MODEL)
+MULTIPLE = sizes.size_multiple(MODEL)
+INITIAL_SIDE = sizes.initial_side(MODEL)
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -12,7 +12,7 @@ import pytest
 from glc_jax import autoencoder, bitstream, codec, memory, weights
 from glc_jax.errors import InputError, TooLargeError
 from glc_jax.evaluation import quality
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range, to_pixels
 from glc_jax.tiles import plan
 from tests import small_model
@@ -35,11 +35,11 @@ def model(base: int, multipliers: list[int], window: int) -> dict:
 
 def programs(config: dict, height: int, width: int) -> dict:
     """Bytes of temporary buffers of E's and G's programs, compiled and not run."""
-    net, f = glc.build(config), glc.downsampling(config)
+    net, f = glc.build(config), sizes.downsampling(config)
     shapes = jax.eval_shape(
         net.init,
         jax.random.key(0),
-        jax.ShapeDtypeStruct((1, *2 * (glc.initial_side(config),), 3), jnp.float32),
+        jax.ShapeDtypeStruct((1, *2 * (sizes.initial_side(config),), 3), jnp.float32),
         jax.ShapeDtypeStruct((1,), jnp.float32),
     )["params"]
     picture = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)

@@ -8,7 +8,6 @@ replaced by another module with the same faces: `config.model.entropy` names tho
 model (`choices`).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,8 +22,6 @@ from glc_jax.models import choices
 from glc_jax.models.code_predictor import CodePredictor
 from glc_jax.models.transforms import RateScaledTransform
 from glc_jax.models.vqvae import VQVAE, Encoder, Generator, VectorQuantized, VectorQuantizer
-
-HYPER_DOWNSAMPLING = 4  # z has 1/4 of the size of y
 
 # Scales of the lowest and the highest rate before training: the higher the rate, the larger y is
 # against the quantisation step. g_s starts as the inverse of g_a.
@@ -206,20 +203,3 @@ def build(
         code_predictor=predictor(),
         pixel_code_predictor=predictor(),
     )
-
-
-def downsampling(model: Mapping[str, Any]) -> int:
-    """f: how many image pixels a latent position spans in each direction."""
-    return 2 ** (len(model["vqvae"]["multipliers"]) - 1)
-
-
-def size_multiple(model: Mapping[str, Any]) -> int:
-    """Height and width of what the model sees are multiples of this: f times that of z."""
-    return downsampling(model) * HYPER_DOWNSAMPLING
-
-
-def initial_side(model: Mapping[str, Any]) -> int:
-    """The side of a square image that `GLC.init` can take: a code predictor fixes it."""
-    if not model["code_predictor"]:
-        return size_multiple(model)
-    return downsampling(model) * math.isqrt(model["code_predictor"]["positions"])

@@ -12,7 +12,7 @@ from jax.experimental import topologies
 
 from glc_jax import weights
 from glc_jax.errors import InputError
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range
 from glc_jax.timing import fastest
 from glc_jax.training import networks, sharding
@@ -97,7 +97,7 @@ def measure_coding(parts: Parts, height: int, width: int, peak: float | None) ->
     Files are coded with the exact integer networks instead of h_s and the context model, and
     with a range coder; `glc compress` and `decompress` print the seconds that all of it takes.
     """
-    multiple = glc.size_multiple(parts.config.model)
+    multiple = sizes.size_multiple(parts.config.model)
     height, width = -(-height // multiple) * multiple, -(-width // multiple) * multiple
     model, params = parts.model, _coding_parameters(parts)
     image = jax.ShapeDtypeStruct((1, height, width, 3), jnp.uint8)

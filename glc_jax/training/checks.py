@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from glc_jax.errors import ConfigError
-from glc_jax.models import glc
+from glc_jax.models import sizes
 from glc_jax.training import linear_start
 from glc_jax.training.config import Config
 from glc_jax.training.critic import LAST_LAYER
@@ -13,7 +13,7 @@ from glc_jax.training.measures import MEASURES
 
 def check(config: Config, stage: Any) -> None:
     """Raises `ConfigError` for fields that do not go together."""
-    multiple = glc.size_multiple(config.model)
+    multiple = sizes.size_multiple(config.model)
     for name, crop in (("data.crop", config.data.crop), ("eval.crop", config.eval.crop)):
         if crop <= 0 or crop % multiple:
             raise ConfigError(f"{name} is {crop}; it must be a multiple of {multiple}.")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from glc_jax import named
 from glc_jax.errors import ConfigError
 from glc_jax.losses import code_prediction, perceptual, pixel, spectrum
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.training.config import Config
 from glc_jax.training.pictures import jittered
 from glc_jax.training.samples import Samples
@@ -247,7 +247,7 @@ def _check_predictor(config: Config) -> None:
     predictor = config.model["code_predictor"]
     if not predictor:
         raise ConfigError("The model has no code predictor: losses.code_prediction must be 0.")
-    positions = (config.data.crop // glc.downsampling(config.model)) ** 2
+    positions = (config.data.crop // sizes.downsampling(config.model)) ** 2
     if positions != predictor["positions"]:
         raise ConfigError(
             f"A crop of {config.data.crop} has {positions} latent positions, but the code "

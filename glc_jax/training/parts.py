@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.training import checks
 from glc_jax.training.codebook import Codebooks
 from glc_jax.training.config import Config
@@ -61,7 +61,7 @@ class Parts:
 
     def random_parameters(self) -> Any:
         """The model's own initialisation, from the config's seed; call it under `jax.jit`."""
-        side = glc.initial_side(self.config.model)
+        side = sizes.initial_side(self.config.model)
         key = jax.random.key(self.config.seed)
         return self.model.init(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
 

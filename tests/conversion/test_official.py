@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conversion import kinds, official
-from glc_jax.models import glc
+from glc_jax.models import sizes
 from tests import official_weights
 from tests.conversion import micro
 
@@ -143,5 +143,5 @@ def test_codeformers_numbers():
     assert not any("quant_conv" in name for name in shapes)
     attention = sorted(name for name in shapes if name.endswith(".q.weight"))
     assert len(attention) == 6
-    downsampling = glc.downsampling(model)
+    downsampling = sizes.downsampling(model)
     assert downsampling == 32

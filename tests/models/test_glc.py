@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.models.discriminator import PatchDiscriminator
 from glc_jax.models.transforms import RateScaledTransform, interpolate_rate_scale
 
@@ -18,7 +18,7 @@ def shapes(name: str) -> dict:
     """Abstract parameters of a config: nothing is allocated."""
     config = importlib.import_module(f"configs.{name}").model_config()
     model = glc.build(config)
-    side = glc.initial_side(config)
+    side = sizes.initial_side(config)
     image, rate = np.zeros((1, side, side, 3), np.float32), np.zeros(1, np.float32)
     return jax.eval_shape(model.init, jax.random.key(0), image, rate)["params"]
 
@@ -35,7 +35,7 @@ def test_the_natural_config_has_the_official_size():
 
 def test_the_face_config_works_at_a_thirty_second_with_a_codebook_of_1024():
     config = importlib.import_module("configs.face").model_config()
-    assert glc.downsampling(config) == 32
+    assert sizes.downsampling(config) == 32
     assert shapes("face")["vqvae"]["quantizer"]["codebook"].shape[0] == 1024
 
 

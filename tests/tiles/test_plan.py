@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 from glc_jax.autoencoder import COMFORTABLE, MOST_WORK, choose
-from glc_jax.models import glc
+from glc_jax.models import glc, sizes
 from glc_jax.tiles import plan, stages
 
 SIDES = {12: (3008, 4032), 50: (6016, 8192)}  # megapixels: padded height and width
@@ -21,7 +21,7 @@ def chains(name: str) -> dict[str, tuple[stages.Chain, int]]:
     config = importlib.import_module(f"configs.{name}").model_config()
     model = glc.build(config).vqvae
     f, channels, groups = (
-        glc.downsampling(config),
+        sizes.downsampling(config),
         config["latent_channels"],
         config["vqvae"]["norm_groups"],
     )
