@@ -105,7 +105,7 @@ class Evaluation:
     crop: int = 256
     batch: int = 64
     pictures: int = 4  # drawn in TensorBoard
-    evaluators: tuple[str, ...] = ("held_out",)  # names or "package.module:Class"
+    evaluators: tuple[str, ...] = ("held_out", "exact_bits")  # names or "package.module:Class"
     metrics: tuple[str, ...] = ("psnr", "lpips", "spectral_excess")  # beside those that are losses
 
 

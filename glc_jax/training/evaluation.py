@@ -1,5 +1,6 @@
 """Held-out evaluation during training: what centre crops look like, and estimated bpp."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -38,6 +39,17 @@ def held_out_batches(
         weights = np.asarray([i < len(crops) for i in mine], np.float32)
         batches.append({"image": np.stack(images), "weight": weights})
     return batches
+
+
+def first_crops(source: Source, crop: int, count: int) -> np.ndarray:
+    """The centre crops of the first `count` usable pictures: uint8 [n, crop, crop, 3].
+
+    Raises `ConfigError` when no picture is as large as the crop.
+    """
+    found = list(itertools.islice(_crops(source, crop), count))
+    if not found:
+        raise ConfigError(f"No held-out picture is as large as the evaluation crop of {crop}.")
+    return np.stack(found)
 
 
 def _crops(source: Source, crop: int) -> Iterator[np.ndarray]:

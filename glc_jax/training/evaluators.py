@@ -17,6 +17,7 @@ from glc_jax.training import inputs, networks, sharding
 from glc_jax.training.boards import Boards
 from glc_jax.training.config import Evaluation
 from glc_jax.training.evaluation import averages, held_out_batches, make_eval_step
+from glc_jax.training.exact_bits import ExactBits
 from glc_jax.training.measures import Measure, measures
 from glc_jax.training.parts import Parts
 
@@ -97,7 +98,7 @@ def chosen_measures(parts: Parts) -> dict[str, Measure]:
     return chosen
 
 
-EVALUATORS: dict[str, type] = {"held_out": HeldOut}
+EVALUATORS: dict[str, type] = {"held_out": HeldOut, "exact_bits": ExactBits}
 
 
 class Evaluators:

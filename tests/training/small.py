@@ -105,6 +105,14 @@ def _parameters(model: str, seed: int) -> dict[str, Any]:
     return random_parameters(parts(described).abstract_parameters, seed)
 
 
+def started(config: dict[str, Any]) -> dict[str, Any]:
+    """`parameters`, but of all that codes the latent the model's own initialisation."""
+    model = parts(config).model
+    latent = jnp.zeros((1, 8, 8, config["model"]["latent_channels"]))
+    start = jax.jit(lambda key: model.init(key, latent, jnp.zeros(1), method="code")["params"])
+    return {**parameters(config), **jax.device_get(start(jax.random.key(0)))}
+
+
 def weights_file(path: pathlib.Path, config: dict[str, Any]) -> str:
     """A weights file with `parameters`, to be named as a run's init_from."""
     described = {"name": "small", "model": plain(config["model"])}

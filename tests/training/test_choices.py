@@ -55,9 +55,7 @@ def config_of(entropy, stage=2, **changes):
 def trained(config, steps=3):
     """Parameters after some steps from the model's own initialisation, and the last metrics."""
     made = small.parts(config)
-    start = jax.jit(lambda key, *a: made.model.init(key, *a, method="code"))
-    coding = start(jax.random.key(0), jnp.zeros((1, 8, 8, 8)), jnp.zeros(1))["params"]
-    params = {**small.parameters(config), **coding}
+    params = small.started(config)
     state = made.initial_state(jax.tree.map(jnp.asarray, params))
     train_step = small.jit_train_step(config)
     for i in range(steps):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from glc_jax.errors import ConfigError, InputError
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training import evaluation
 from glc_jax.training.evaluation import averages, make_eval_step
 from glc_jax.training.measures import MEASURES, Measure
-from glc_jax.training.pictures import to_float
 from tests.training import small
 
 
@@ -92,7 +92,7 @@ def test_what_fills_up_a_batch_counts_for_nothing():
     noise = np.float32([[0], [64 / 127.5], [0]]).reshape(3, 1, 1, 1)
 
     def reconstruct(model, variables, images):
-        return {"toy": (to_float(images) + noise, None)}
+        return {"toy": (to_model_range(images) + noise, None)}
 
     step = make_eval_step(None, reconstruct, {"psnr": MEASURES["psnr"]})
     weight = np.float32([0, 1, 0])  # the others come out as they were, with a PSNR of infinity
