@@ -67,7 +67,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
     elif profile:
         source = io.BytesIO(profile)
     else:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     try:
         transform = ImageCms.buildTransform(
             source if image.mode == "LAB" else ImageCms.getOpenProfile(source),

@@ -42,7 +42,7 @@ CAMERA_SUFFIXES = frozenset(
 MAKER = "glc_jax"
 """What EXIF names as the software of pictures that were decoded here."""
 
-_SOFTWARE = 0x0131  # the EXIF tag
+_ORIENTATION, _SOFTWARE = 0x0112, 0x0131  # EXIF tags
 _WITH_EXIF = frozenset(("AVIF", "HEIF", "JPEG", "JXL", "PNG", "WEBP"))
 _WITH_QUALITY = frozenset(("AVIF", "HEIF", "JPEG", "JXL", "WEBP"))
 
@@ -137,7 +137,8 @@ def to_rgb(image: Image.Image, *, background: Color | None = None) -> np.ndarray
 
     name = getattr(image, "filename", "") or "picture"
     profile, kind = image.info.get("icc_profile"), image.format
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:  # without it, a copy of all pixels
+        image = ImageOps.exif_transpose(image)
     image, alpha = colour.split_alpha(colour.to_8_bits(image, kind))
     image = colour.to_srgb(image, profile, name)
     if alpha is not None and alpha.getextrema()[0] < 255:

@@ -3,16 +3,19 @@
     python scripts/benchmark.py configs/tiny.py:stage1
     python scripts/benchmark.py configs/natural.py:stage3 --only train --batch 8 --compile-only
     python scripts/benchmark.py configs/natural.py:stage3 --topology v5e:2x2 --batch 16 --remat
+    python scripts/benchmark.py configs/natural.py:stage1 --input PHOTOS
     python scripts/benchmark.py --files PHOTO... --rates 0 1 2 3
     python scripts/benchmark.py --sizes 768x512 4000x3000 --plot docs/images/performance.png
 
 The second command allocates nothing: it prints what the compiled step would hold in memory. The
-third does the same for TPUs that are not at hand (`pip install libtpu`), over the mesh of a run;
-the compiler refuses a step that does not fit. The fourth writes and reads real .glc files with a
-packaged model or --weights: what their bytes are beside the float model's estimate, and what share
-of the time entropy coding takes. The fifth codes a synthetic picture of each size in a process of
-its own: time and peak memory of each phase. The results are printed as a table and, with --json,
-written to a file.
+third does the same for TPUs that are not at hand (`pip install libtpu`), over the mesh of a run:
+with it what they send each other, and the time that their published peaks allow; the compiler
+refuses a step that does not fit. The fourth says how many crops a second a core cuts from JPEGs of
+a megapixel, into which it turns the pictures of a folder. The fifth writes and reads real .glc
+files with a packaged model or --weights: what their bytes are beside the float model's estimate,
+and what share of the time entropy coding takes. The sixth codes a synthetic picture of each size in
+a process of its own: time and peak memory of each phase. The results are printed as a table and,
+with --json, written to a file.
 """
 
 import argparse
@@ -24,7 +27,10 @@ import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 from typing import Any
+
+INPUT_PHOTOS = 24  # of a folder, for --input
 
 
 def main() -> int:
@@ -47,6 +53,7 @@ def main() -> int:
     parser.add_argument(
         "--topology", metavar="NAME", help="compile the train step for these TPUs, such as v5e:2x2"
     )
+    parser.add_argument("--input", metavar="PHOTOS", help="a folder: measure the config's crops")
     parser.add_argument("--json", type=pathlib.Path, help="file to write")
     arguments = parser.parse_args()
     if sum(map(bool, (arguments.config, arguments.files, arguments.sizes))) != 1:
@@ -55,6 +62,8 @@ def main() -> int:
         return benchmark_files(arguments)
     if arguments.sizes:
         return benchmark_sizes(arguments)
+    if arguments.input:
+        return benchmark_input(arguments)
 
     import jax
 
@@ -99,6 +108,8 @@ def main() -> int:
         "results": [dataclasses.asdict(result) for result in results],
     }
     print_table(report)
+    for result in results if devices else ():
+        print_sent(benchmark, result, report["device"], len(devices))
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -153,6 +164,35 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
         )
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def benchmark_input(arguments: argparse.Namespace) -> int:
+    """The config's crops from JPEGs of a megapixel, by one core."""
+    from glc_jax import images
+    from glc_jax.errors import GLCError
+    from glc_jax.training import input_speed, inputs
+    from glc_jax.training.config import read
+
+    try:
+        config = load(arguments.config)
+        with tempfile.TemporaryDirectory() as folder:
+            photos = images.find(arguments.input)[:INPUT_PHOTOS]
+            input_speed.write_jpegs(photos, pathlib.Path(folder), megapixels=1)
+            config["batch"] = len(photos)
+            config["data"] = {**config["data"], "folder": folder, "cache_gb": 0.0}
+            speed = input_speed.measure_input(inputs.open_batches(read(config)), count=20)
+    except (GLCError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    crop, scale = config["data"]["crop"], config["data"]["scale"]
+    print(
+        f"{speed.images_per_second:.0f} crops of {crop} a second and core, scaled by {scale}, from "
+        f"{len(photos)} JPEGs of a megapixel; {machine()}"
+    )
+    if arguments.json:
+        report = {**speed._asdict(), "crop": crop, "scale": scale, "machine": machine()}
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
@@ -258,6 +298,15 @@ def print_table(report: dict[str, Any]) -> None:
             line += f"  {result['megapixels_per_second']:7.3f} megapixels/s"
             line += f"  {result['peak_share']:6.1%} of peak"
         print(line)
+
+
+def print_sent(benchmark: Any, result: Any, kind: str, devices: int) -> None:
+    """What a step over a topology sends, and the time that the chips' published peaks allow."""
+    for name, sent in result.collectives.items():
+        print(f"  {name}: {sent.count} of {sent.bytes / 1e6:.1f} MB in all, on each of {devices}")
+    if limits := benchmark.allowed(result, kind, devices):
+        computing, sending = (1e3 * seconds for seconds in limits)
+        print(f"  at the peaks of a {kind}: {computing:.1f} ms computing, {sending:.1f} ms sending")
 
 
 if __name__ == "__main__":

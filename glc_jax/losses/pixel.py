@@ -1,5 +1,6 @@
 """Distances between images, per image."""
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -9,8 +10,7 @@ def l1(x: jax.Array, y: jax.Array) -> jax.Array:
 
     x, y: [B, H, W, C].
     """
-    difference = x.astype(jnp.float32) - y.astype(jnp.float32)
-    return jnp.mean(jnp.abs(difference), axis=(1, 2, 3))
+    return jnp.mean(jnp.abs(_difference(x, y)), axis=(1, 2, 3))
 
 
 def l2(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -18,8 +18,7 @@ def l2(x: jax.Array, y: jax.Array) -> jax.Array:
 
     x, y: [B, H, W, C].
     """
-    difference = x.astype(jnp.float32) - y.astype(jnp.float32)
-    return jnp.mean(difference**2, axis=(1, 2, 3))
+    return jnp.mean(_difference(x, y) ** 2, axis=(1, 2, 3))
 
 
 def multiscale_l1(x: jax.Array, y: jax.Array, scales: int = 3) -> jax.Array:
@@ -34,7 +33,15 @@ def multiscale_l1(x: jax.Array, y: jax.Array, scales: int = 3) -> jax.Array:
     return total / scales
 
 
+def _difference(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x - y in float32, of pictures of one shape: one that is broadcast would be a mistake."""
+    chex.assert_rank(x, 4)
+    chex.assert_equal_shape((x, y))
+    return x.astype(jnp.float32) - y.astype(jnp.float32)
+
+
 def _halved(x: jax.Array) -> jax.Array:
     """Means of 2x2 pixels: [B, H, W, C] -> [B, H/2, W/2, C]."""
+    chex.assert_rank(x, 4)
     b, h, w, c = x.shape
     return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), axis=(2, 4))

@@ -3,6 +3,7 @@
 import dataclasses
 import resource
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -16,9 +17,11 @@ from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range
 from glc_jax.timing import fastest
 from glc_jax.training import networks, sharding
+from glc_jax.training.chips import chip
 from glc_jax.training.parts import Parts
 from glc_jax.training.programs import program_flops, program_memory
 from glc_jax.training.step import make_train_step
+from glc_jax.training.traffic import Sent, sent_by_a_device, traffic
 
 PEAK_SIZE = 2048  # of the square matrices that the machine's peak is measured with
 REPEATS = 5
@@ -31,7 +34,7 @@ class Measured:
     seconds: the fastest run, None where it was only compiled. flops: of one run on each device, as
     XLA counts them. peak_share: flops / seconds over the machine's matrix-multiply peak.
     memory_bytes: what the program holds at once on each device, arguments and results included,
-    by XLA's own analysis.
+    by XLA's own analysis. collectives: what it sends between devices, by kind: how many, and bytes.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Measured:
     flops: float
     peak_share: float | None
     memory_bytes: int
+    collectives: Mapping[str, Sent] = dataclasses.field(default_factory=dict)
 
 
 def matmul_peak(dtype: str, size: int = PEAK_SIZE) -> float:
@@ -64,8 +68,9 @@ def measure(
     """
     compiled = jitted.lower(*arguments).compile()
     held, flops = program_memory(compiled), program_flops(compiled)
+    collectives = traffic(compiled.as_text())
     if peak is None:
-        return Measured(name, None, None, None, flops, None, held)
+        return Measured(name, None, None, None, flops, None, held, collectives)
     seconds, _ = fastest(lambda: compiled(*arguments), REPEATS)
     count, height, width = images
     return Measured(
@@ -76,6 +81,7 @@ def measure(
         flops,
         flops / seconds / peak,
         held,
+        collectives,
     )
 
 
@@ -134,11 +140,17 @@ def _coding_parameters(parts: Parts) -> Any:
 def topology(name: str) -> list:
     """The devices of a TPU topology such as "v5e:2x2", which need not be at hand.
 
-    Programs can be compiled for them, not run. Needs the package libtpu (`pip install libtpu`).
-    Raises `InputError` where it is missing or knows no such topology.
+    Programs can be compiled for them, not run. Where a chip has two cores (v4, v5p), they are one
+    device, as on such a machine. Needs the package libtpu (`pip install libtpu`). Raises
+    `InputError` where it is missing or knows no such topology.
     """
     try:
-        return list(topologies.get_topology_desc(platform="tpu", topology_name=name).devices)
+        described = topologies.get_topology_desc(platform="tpu", topology_name=name)
+        if any(device.core_on_chip for device in described.devices):
+            described = topologies.get_topology_desc(
+                platform="tpu", topology_name=name, chip_config_name="megacore"
+            )
+        return list(described.devices)
     except (RuntimeError, NotImplementedError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(
@@ -174,6 +186,18 @@ def measure_training(parts: Parts, peak: float | None, devices: list | None = No
         jitted = jax.jit(step, donate_argnums=(0,) if peak is None else ())
     name, images = f"train {config.stage}", (batch, crop, crop)
     return measure(name, jitted, (state, pictures, key, frozen), images, peak)
+
+
+def allowed(measured: Measured, kind: str, devices: int) -> tuple[float, float] | None:
+    """Seconds of a step that chips of this kind allow: computing at their peak, and sending.
+
+    None where the figures of the chip are not known (`chips`).
+    """
+    known = chip(kind)
+    if known is None:
+        return None
+    sent = sent_by_a_device(measured.collectives, devices)
+    return measured.flops / known.flops, sent / known.link
 
 
 def parameter_count(parts: Parts) -> int:

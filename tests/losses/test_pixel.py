@@ -16,10 +16,17 @@ def test_means_of_each_image():
 def test_half_precision_is_summed_in_float32():
     """256 x 256 x 3 ones overflow a bfloat16 sum, which stops growing at 256."""
     x = jnp.ones((1, 256, 256, 3), jnp.bfloat16)
-    for loss in (pixel.l1, pixel.l2):
+    for loss, expected in ((pixel.l1, 2), (pixel.l2, 4)):
         value = loss(x, -x)
         assert value.dtype == jnp.float32
-        np.testing.assert_allclose(value, loss(jnp.ones(1)[:, None, None, None], -1 * x[:1]))
+        np.testing.assert_allclose(value, expected)
+
+
+@pytest.mark.parametrize("loss", [pixel.l1, pixel.l2, pixel.multiscale_l1])
+@pytest.mark.parametrize("shape", [(1, 8, 8, 3), (2, 8, 8, 1), (8, 8, 3)])
+def test_pictures_of_other_shapes_are_not_broadcast(loss, shape):
+    with pytest.raises(AssertionError):
+        loss(jnp.ones((2, 8, 8, 3)), jnp.ones(shape))
 
 
 def test_gradients():

@@ -2,8 +2,8 @@
 
     python -m tests.training.kills 20 [--bucket] [--seed 0]
 
-starts scripts/train.py again and again and kills it (SIGKILL) some time after its start or its
-first step, as often as asked; then lets it end. Fails where the last state differs in a bit.
+starts scripts/train.py again and again and kills it (SIGKILL) while it starts or some steps later,
+as often as asked; then lets it end. Fails where the last state differs in a bit.
 """
 
 import argparse
@@ -23,14 +23,13 @@ import time
 import chex
 from etils import epath
 
-from glc_jax.training import checkpoints, saved
 from glc_jax.training.config import plain
 from tests.conftest import REPOSITORY
 from tests.training import bucket, small, toy
 
-STEPS_A_KILL = 15
-EVERY = 3  # steps between checkpoints
-STEP = re.compile(r"\S+ \S+ step \d+/")
+STEPS_A_KILL = 8
+EVERY = 2  # steps between checkpoints
+STEP, RESUMED = re.compile(r" step \d+/"), re.compile(r" Resumed at step (\d+)")
 CONFIG_FILE = """
 import json, pathlib
 from ml_collections import ConfigDict
@@ -56,7 +55,7 @@ def prepare(place: pathlib.Path, steps: int) -> dict:
     (place / "toy.json").write_text(json.dumps(plain(config)))
     (place / "toy.py").write_text(CONFIG_FILE)
     finish(start(place, epath.Path(place / "whole")), Result())
-    return state(epath.Path(place / "whole"))
+    return small.saved_state(epath.Path(place / "whole"))
 
 
 def killed_run(kills: int, place: pathlib.Path, workdir: epath.Path, seed: int = 0) -> Result:
@@ -78,8 +77,6 @@ def start(place: pathlib.Path, workdir: epath.Path) -> subprocess.Popen:
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": small.XLA_FLAGS,
         "PYTHONPATH": str(REPOSITORY),
-        "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     command = [sys.executable, "scripts/train.py", "--config", str(place / "toy.py")]
     return subprocess.Popen(
@@ -93,11 +90,11 @@ def start(place: pathlib.Path, workdir: epath.Path) -> subprocess.Popen:
 
 
 def kill_once(run: subprocess.Popen, rng: random.Random, result: Result) -> bool:
-    """Kill the run some time after its start or its first step; whether it was still going."""
-    stepping = watch(run, result)
-    if rng.random() < 0.75:
-        stepping.wait()
-    time.sleep(rng.uniform(0, 2))
+    """Kill the run while it starts or after some steps; whether it was still going."""
+    steps = rng.randrange(6)
+    if steps:
+        watch(run, result, steps).wait()
+    time.sleep(rng.uniform(0, 0.3 if steps else 5))
     run.kill()
     assert run.wait() in (0, -9), f"the run failed with {run.returncode}"
     return run.returncode == -9
@@ -105,31 +102,26 @@ def kill_once(run: subprocess.Popen, rng: random.Random, result: Result) -> bool
 
 def finish(run: subprocess.Popen, result: Result) -> None:
     """Wait for the run's end."""
-    watch(run, result).wait()
+    watch(run, result, sys.maxsize).wait()
     assert run.wait() == 0, f"the run failed with {run.returncode}"
 
 
-def watch(run: subprocess.Popen, result: Result) -> threading.Event:
-    """Reads what the run prints; the event is set at its first step, or its end."""
-    stepping = threading.Event()
+def watch(run: subprocess.Popen, result: Result, steps: int) -> threading.Event:
+    """Reads what the run prints; the event is set after so many steps, or at its end."""
+    reached = threading.Event()
 
     def read() -> None:
+        seen = 0
         for line in run.stdout:
-            if "Resumed at step" in line:
-                result.resumed.append(int(line.split()[-1]))
-            if STEP.match(line):
-                stepping.set()
-        stepping.set()
+            if match := RESUMED.search(line):
+                result.resumed.append(int(match.group(1)))
+            seen += bool(STEP.search(line))
+            if seen == steps:
+                reached.set()
+        reached.set()
 
     threading.Thread(target=read, daemon=True).start()
-    return stepping
-
-
-def state(workdir: epath.Path) -> dict:
-    """The whole last state of a run, by path."""
-    with saved.Reader(checkpoints.checkpoint_folder(workdir)) as reader:
-        step = reader.steps()[0]
-        return {"saved at": step, **reader.read(step, reader.shapes(step))}
+    return reached
 
 
 def main() -> None:
@@ -144,7 +136,7 @@ def main() -> None:
         whole = prepare(place, STEPS_A_KILL * (kills + 1))
         runs = epath.Path(stack.enter_context(bucket.served()) if arguments.bucket else place)
         result = killed_run(kills, place, runs / "killed", seed)
-        chex.assert_trees_all_equal(state(runs / "killed"), whole)
+        chex.assert_trees_all_equal(small.saved_state(runs / "killed"), whole)
     print(f"Killed {result.kills} times, resumed at {result.resumed}: equal bit for bit.")
 
 

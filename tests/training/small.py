@@ -8,11 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from PIL import Image
 
 from configs import tiny
 from glc_jax import weights
-from glc_jax.training import networks
+from glc_jax.training import checkpoints, networks, saved
 from glc_jax.training.config import plain, read
 from glc_jax.training.parts import Parts, assemble
 from glc_jax.training.state import TrainState
@@ -143,6 +144,13 @@ def folder(path: pathlib.Path, count: int = 5) -> pathlib.Path:
     for i in range(count):
         Image.fromarray(picture(48, 40 + 4 * i, i)).save(path / f"{i}.png")
     return path
+
+
+def saved_state(workdir: epath.PathLike) -> dict[str, Any]:
+    """The whole last state of a run, by path, and the step at which it was saved."""
+    with saved.Reader(checkpoints.checkpoint_folder(workdir)) as reader:
+        step = reader.steps()[0]
+        return {"saved at": step, **reader.read(step, reader.shapes(step))}
 
 
 def largest_difference(one: Any, other: Any) -> float:

@@ -1,26 +1,21 @@
 """Two processes train together over gloo, match one process, and survive the loss of one."""
 
 import json
-import os
 import pathlib
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
-import portpicker
 import pytest
 
 from glc_jax import weights
 from glc_jax.training import checkpoints
 from glc_jax.training.config import plain
-from tests.conftest import REPOSITORY
 from tests.training import small
+from tests.training.hosts import DEADLINE, finish, start
 
 # Sums over a batch are taken in another order by two hosts; eight steps of 1e-3 carry that on.
 TOLERANCE = 5e-5
-DEADLINE = 600
 
 
 @pytest.fixture(scope="module")
@@ -40,32 +35,6 @@ def config_file(tmp_path_factory) -> pathlib.Path:
     path = place / "config.json"
     path.write_text(json.dumps(plain(config)))
     return path
-
-
-def start(config_file: pathlib.Path, workdir: pathlib.Path, processes: int) -> list:
-    """The processes of one run, just started."""
-    port = portpicker.pick_unused_port()
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": small.XLA_FLAGS}
-    command = [sys.executable, "-m", "tests.training.hosts", str(port), str(processes)]
-    return [
-        subprocess.Popen(
-            [*command, str(process), str(workdir), str(config_file)],
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for process in range(processes)
-    ]
-
-
-def finish(run: list) -> None:
-    """Wait for all processes; each must have reached the last step."""
-    for process in run:
-        output, _ = process.communicate(timeout=DEADLINE)
-        assert process.returncode == 0, output[-3000:]
-        assert "finished at step 8" in output
 
 
 def averages(workdir: pathlib.Path) -> dict[str, np.ndarray]:

@@ -4,7 +4,7 @@ import chex
 import pytest
 from etils import epath
 
-from tests.training import kills
+from tests.training import kills, small
 
 KILLS = 2  # twenty of them, by hand: python -m tests.training.kills 20 --bucket
 
@@ -22,7 +22,7 @@ def whole(place):
 def check(place, whole, workdir) -> None:
     result = kills.killed_run(KILLS, place, workdir)
     assert result.kills == KILLS
-    chex.assert_trees_all_equal(kills.state(workdir), whole)
+    chex.assert_trees_all_equal(small.saved_state(workdir), whole)
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """A stage of one's own whose steps compile in a moment, to run the whole loop with."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 
@@ -12,7 +14,10 @@ NAME = "tests.training.toy:ToyStage"
 
 
 class ToyStage:
-    """x_hat = (1 + the mean of a kernel) * images + noise from each sample's key."""
+    """x_hat = (1 + the mean of a kernel) * images + noise from each sample's key.
+
+    Its metric "seen" tells which pictures a batch has, and in which order.
+    """
 
     codebooks = ()
     gives = frozenset({"x_hat"})
@@ -22,7 +27,12 @@ class ToyStage:
 
     def forward(self, model, variables, images, samples):
         noise = jax.vmap(lambda key: jax.random.normal(key, images.shape[1:]))(samples.keys)
-        return Forward({}, x_hat=self._scaled(variables, images) + 0.1 * noise)
+        order = jnp.arange(1, len(images) + 1)
+        return Forward(
+            {},
+            x_hat=self._scaled(variables, images) + 0.1 * noise,
+            metrics={"seen": jnp.sum(order * images.mean((1, 2, 3)))},
+        )
 
     def reconstruct(self, model, variables, images):
         return {"toy": (self._scaled(variables, to_model_range(images)), None)}
@@ -30,6 +40,31 @@ class ToyStage:
     def _scaled(self, variables, images):
         generator = variables["params"]["vqvae"]["generator"]
         return images * (1 + jnp.mean(generator["conv_out"]["kernel"]))
+
+
+class Lines:
+    """A board that writes each line of scalars down: WORKDIR/lines.json."""
+
+    def __init__(self, workdir, config):
+        self.file = workdir / "lines.json"
+
+    def scalars(self, step, values):
+        with self.file.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def picture(self, step, name, picture):
+        """Not kept."""
+
+    histogram = picture
+
+    def close(self):
+        """Nothing is open."""
+
+
+def lines(workdir) -> dict[int, dict[str, float]]:
+    """What `Lines` wrote of training, by step."""
+    found = map(json.loads, (workdir / "lines.json").read_text().splitlines())
+    return {line["step"]: line for line in found if "train/l1" in line}
 
 
 def config(place, **changes) -> dict:
