@@ -15,10 +15,12 @@ A fault is an entry of the list:
 
 `text` must stand in the file exactly once, or the entry is stale. Only the named test runs, or
 several with spaces between: whoever adds an entry says what is to catch it. First all of them run
-without any fault, since a test that fails anyway catches nothing. Exit status: 0 every fault was
-caught, 1 some were not, 2 wrong usage. Tools that make mutants by rules (mutmut, cosmic-ray) change
-one operator at a time and run every test that reaches it; with a compilation in most tests that
-takes days, and faults such as a mean over the wrong axes are not among theirs.
+without any fault, since a test that fails anyway catches nothing (--unchecked leaves that out).
+Exit status: 0 every fault was caught, 1 some were not, 2 wrong usage.
+
+Tools that make mutants by rules (mutmut, cosmic-ray) change one operator at a time and run every
+test that reaches it; with a compilation in most tests that takes days, and faults such as a mean
+over the wrong axes are not among theirs.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FIELDS = ("file", "fault", "text", "with", "test")
 QUICK = ("-m", "not slow")
 CAUGHT, SURVIVED, STALE, BROKEN = "caught", "survived", "stale", "broken"
+RESULTS = {0: SURVIVED, 1: CAUGHT}  # of pytest's exit status
 
 
 class MutantsError(Exception):
@@ -180,15 +183,15 @@ class Run:
         return self._log.read()
 
 
-def quick_tests(folder: pathlib.Path, mutants: Sequence[Mutant], limit: float) -> set[str]:
-    """Of all named tests, those that are not slow, or not with all of their parameters.
-
-    Raises MutantsError where the tests do not all pass without a fault.
-    """
-    tests = sorted({test for mutant in mutants for test in mutant.tests})
+def check_tests(folder: pathlib.Path, tests: Sequence[str], limit: float) -> None:
+    """Raises MutantsError where the tests do not all pass without a fault."""
     run = Run(folder, tests, limit * max(1, len(tests)))
     if run.wait():
         raise MutantsError(f"without any fault the tests do not pass:\n{run.printed[-2000:]}")
+
+
+def quick_tests(folder: pathlib.Path, tests: Sequence[str], limit: float) -> set[str]:
+    """Of all named tests, those that are not slow, or not with all of their parameters."""
     run = Run(folder, ["--collect-only", *QUICK, *tests], limit * 4)
     if run.wait() not in (0, 5):
         raise MutantsError(f"the tests cannot be listed:\n{run.printed[-2000:]}")
@@ -225,6 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", metavar="TEXT", help="in the file's name or fault")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="how many at once (default: 1)")
     parser.add_argument("--limit", type=float, default=300, help="seconds for one (default: 300)")
+    parser.add_argument(
+        "--unchecked", action="store_true", help="take it that the tests pass without a fault"
+    )
     parser.add_argument("--root", type=pathlib.Path, default=ROOT, help=argparse.SUPPRESS)
     parser.add_argument("-v", "--verbose", action="store_true", help="print the tests' last lines")
     options = parser.parse_args(arguments)
@@ -248,7 +254,10 @@ def _run(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[tuple[M
     with contextlib.ExitStack() as stack:
         free = [stack.enter_context(copy_of(options.root)) for _ in range(options.jobs)]
         prepare()
-        quick = quick_tests(free[0], mutants, options.limit)
+        tests = sorted({test for mutant in mutants for test in mutant.tests})
+        if not options.unchecked:
+            check_tests(free[0], tests, options.limit)
+        quick = quick_tests(free[0], tests, options.limit)
         running: list[tuple[Mutant, pathlib.Path, str, Run]] = []
 
         def tell(mutant: Mutant, result: str, printed: str) -> None:
@@ -272,8 +281,9 @@ def _run(mutants: Sequence[Mutant], options: argparse.Namespace) -> list[tuple[M
             for one in [one for one in running if one[-1].poll() is not None]:
                 mutant, folder, before, run = one
                 (folder / mutant.file).write_text(before)
-                # 1: a test failed. A fault with which nothing can be imported is none that happens.
-                result = {0: SURVIVED, 1: CAUGHT}.get(run.status, BROKEN)
+                # 1: a test failed; below 0: it killed the process. A fault with which nothing can
+                # be imported, or that takes for ever, is none that happens.
+                result = CAUGHT if run.status < 0 else RESULTS.get(run.status, BROKEN)
                 tell(mutant, result, run.printed)
                 running.remove(one)
                 free.append(folder)

@@ -14,6 +14,7 @@ nothing is damaged, but weights are missing; 128 + n stopped by signal n.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -41,7 +42,10 @@ def main() -> NoReturn:
         status = run()
     except SystemExit as stop:  # of argparse, after --help or a mistake
         status = stop.code
-    sys.exit(streams.finish(status))
+    status = streams.finish(status)
+    if process.signals:  # Python would wait for threads, and one may wait for a pipe for ever
+        os._exit(status)
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

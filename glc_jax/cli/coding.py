@@ -11,7 +11,7 @@ import functools
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +22,8 @@ from glc_jax.errors import ConfigError, GLCError, InputError, OutputError, Weigh
 
 if TYPE_CHECKING:
     from concurrent import futures
+
+    from glc_jax.weights import Description
 
 
 class Steps(NamedTuple):
@@ -43,7 +45,8 @@ def compress(options: argparse.Namespace) -> int:
     check_background(options.background)
     _check_habit(options.inputs, options.output, made=SUFFIX)
     path = weights.resolve(options.weights)
-    weights.describe(path)  # a bad weights file is told before any work
+    model = weights.describe(path)  # a bad weights file is told before any work
+    check_rates("--rate", [] if options.rate is None else [options.rate], model)
     load = functools.partial(
         process.load_codec, path, options.max_memory, options.device, options.plugins
     )
@@ -123,6 +126,16 @@ def check_background(color: str | None) -> None:
             raise UsageError(f"--background: {error}") from error
 
 
+def check_rates(option: str, rates: Sequence[float], model: Description) -> None:
+    """Raises UsageError for a rate that a model does not have."""
+    for rate in rates:
+        if rate > model.highest_rate:
+            raise UsageError(
+                f"{option}: {rate:g} is above the highest rate of the weights {model.name}, "
+                f"{model.highest_rate:g}."
+            )
+
+
 def _check_habit(inputs: list[str], output: str | None, made: str | None) -> None:
     """Raises UsageError where the last input is meant as the output, as avifenc takes it."""
     last = Path(inputs[-1])
@@ -163,7 +176,8 @@ class _Line:
         self._steps, self._options, self._update = steps, options, update
         self._failed = 0
         self._writing: list[tuple[Job, futures.Future, dict[str, Any], str, float]] = []
-        self._pool: futures.ThreadPoolExecutor | None = None
+        self._readers: futures.ThreadPoolExecutor | None = None
+        self._writers: futures.ThreadPoolExecutor | None = None
 
     def run(self, todo: list[Job]) -> int:
         """How many failed."""
@@ -171,13 +185,14 @@ class _Line:
 
         ahead = self._options.jobs
         if len(todo) > 1:
-            self._pool = futures.ThreadPoolExecutor(ahead)
+            self._readers = futures.ThreadPoolExecutor(ahead)
+            self._writers = futures.ThreadPoolExecutor(ahead)
         reading: dict[int, futures.Future | None] = {}
         try:
             for i, job in enumerate(todo):
                 for k in range(i, min(i + 1 + ahead, len(todo))):
                     if k not in reading:
-                        reading[k] = self._start(self._read, todo[k])
+                        reading[k] = self._start(self._readers, self._read, todo[k])
                 start = time.perf_counter()
                 made = self._attempt(job, reading[i].result)
                 reading[i] = None  # a picture is kept no longer than it is needed
@@ -185,25 +200,27 @@ class _Line:
                     made = self._attempt(job, functools.partial(self._steps.code, job, made))
                 if made is not None:
                     output, found, sentence = made
-                    future = self._start(self._steps.write, job, output)
+                    future = self._start(self._writers, self._steps.write, job, output)
                     self._writing.append((job, future, found, sentence, start))
                     made = output = None
                 self._finish(ahead if i + 1 < len(todo) else 0)
                 if process.signals:
                     raise KeyboardInterrupt
         finally:
-            if self._pool is not None:  # what is made already is still written
-                for future in filter(None, reading.values()):
-                    future.cancel()
-                self._pool.shutdown()
+            if self._readers is not None:
+                # One may wait for a pipe for ever. What is made already is still written.
+                self._readers.shutdown(wait=False, cancel_futures=True)
+                self._writers.shutdown()
         return self._failed
 
-    def _start(self, step: Callable, *arguments: Any) -> futures.Future:
+    def _start(
+        self, pool: futures.ThreadPoolExecutor | None, step: Callable, *arguments: Any
+    ) -> futures.Future:
         """Runs a step in a thread; of a single file here, so that an interrupt reaches it."""
         from concurrent import futures
 
-        if self._pool is not None:
-            return self._pool.submit(step, *arguments)
+        if pool is not None:
+            return pool.submit(step, *arguments)
         done: futures.Future = futures.Future()
         try:
             done.set_result(step(*arguments))

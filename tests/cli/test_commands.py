@@ -440,6 +440,7 @@ def test_unknown_picture_format(here, capsys, output):
         ["compress", "photo.png", "--rate", "-0.1"],
         ["compress", "photo.png", "--rate", "nan"],
         ["compress", "photo.png", "--rate", "much"],
+        ["compress", "photo.png", "--rate", "3.5"],
         ["compress", "photo.png", "--rate", "1", "--target-bytes", "100"],
         ["compress", "photo.png", "--target-bytes", "0"],
         ["compress", "photo.png", "--target-bpp", "-1"],

@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -223,3 +224,19 @@ def test_devices(environment, monkeypatch):
     assert platforms() == "cuda,cpu"
     monkeypatch.setattr(process, "_tpu_is_there", lambda: True)
     assert platforms() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_an_interrupt_reaches_a_command_that_waits_for_a_pipe(tmp_path):
+    """Its reader waits in a thread, which Python would wait for in its turn."""
+    picture(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    command = [sys.executable, "-m", "glc_jax", "compress", "pipe.png", "a.png", "-o", "out"]
+    waiting = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
+        with open(tmp_path / "pipe.png", "wb"):  # it is open on the other side: a reader waits
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.wait(60) == 130
+        assert waiting.stderr.read() == "glc: interrupted.\n"
+    finally:
+        waiting.kill()

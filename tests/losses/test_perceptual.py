@@ -10,6 +10,9 @@ from glc_jax.metrics import dists
 
 WINDOW = 32
 
+_loss = jax.jit(perceptual.dists, static_argnums=(3, 4))
+_metric = jax.jit(dists.dists)
+
 
 def _pair():
     return jax.random.uniform(jax.random.key(5), (2, 1, 48, 48, 3), minval=-1)
@@ -25,19 +28,19 @@ def test_it_is_the_metric_of_the_centres():
     x, y = _pair()
     params = dists.load()
     centres = [(image[:, 8:40, 8:40] + 1) / 2 for image in (x, y)]
-    found = perceptual.dists(params, x, y, WINDOW)
-    np.testing.assert_allclose(found, dists.dists(params, *centres), rtol=1e-5)
+    found = _loss(params, x, y, WINDOW, 1)
+    np.testing.assert_allclose(found, _metric(params, *centres), rtol=1e-5)
     assert float(found[0]) > 0.01
-    whole = perceptual.dists(params, x, y, 200)
-    np.testing.assert_allclose(whole, dists.dists(params, (x + 1) / 2, (y + 1) / 2), rtol=1e-5)
+    whole = _loss(params, x, y, 200, 1)
+    np.testing.assert_allclose(whole, _metric(params, (x + 1) / 2, (y + 1) / 2), rtol=1e-5)
 
 
 def test_centres_stand_side_by_side():
     x, y = jax.random.uniform(jax.random.key(6), (2, 4, 32, 32, 3), minval=-1)
     params = dists.load()
-    found = perceptual.dists(params, x, y, WINDOW, group=2)
+    found = _loss(params, x, y, WINDOW, 2)
     rows = [jnp.stack([jnp.hstack(image[:2]), jnp.hstack(image[2:])]) for image in (x, y)]
-    np.testing.assert_allclose(found, dists.dists(params, *((r + 1) / 2 for r in rows)), rtol=1e-5)
+    np.testing.assert_allclose(found, _metric(params, *((r + 1) / 2 for r in rows)), rtol=1e-5)
     with pytest.raises(ValueError, match="groups of 3"):
         perceptual.dists(params, x, y, WINDOW, group=3)
 
