@@ -181,3 +181,25 @@ class ScaledNoise:
         self.seen.append(moment.scale.shape)
         noisy = values + self.amount(moment.step) * moment.scale * 0.1
         return quantize.Quantised(noisy, noisy)
+
+
+@pytest.mark.slow
+def test_an_averaged_codebook_moves_where_it_is_used():
+    """With the rotation's gradient, and none for the rows."""
+    choice = {"update": "average", "gradient": "rotation", "revive_every": 0}
+    config = config_of({}, **{f"codebook__{name}": value for name, value in choice.items()})
+    state = small.state(config)
+    new, _ = small.jit_train_step(config)(state, small.batch(0, 4), jax.random.key(0))
+    path = "hyperprior/quantizer/codebook"
+    rows = new.params["hyperprior"]["quantizer"]["codebook"]
+    moved = np.abs(np.asarray(rows) - state.ema[path]).max(axis=1) > 0
+    decay = config["codebook"]["decay"]
+    share = (np.asarray(new.code_use[path]) - decay / 16) / (1 - decay)
+    np.testing.assert_array_equal(moved, share > 1e-6)
+    assert moved.any()
+
+
+@pytest.mark.parametrize("field", ["update", "gradient"])
+def test_codebooks_that_cannot_be_are_told(field):
+    with pytest.raises(ConfigError, match=rf"codebook.{field}"):
+        small.parts(config_of({}, **{f"codebook__{field}": "magic"}))
