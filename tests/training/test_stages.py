@@ -10,23 +10,24 @@ import pytest
 from glc_jax.losses import code_prediction
 from glc_jax.models.vqvae import VectorQuantized
 from glc_jax.training import objectives
+from glc_jax.training.config import Config
 from glc_jax.training.samples import Samples
 from glc_jax.training.stages import (
-    HYPER_CODEBOOK,
     LATENT_CODEBOOK,
     Codes,
     JointStage,
     TransformStage,
     VQVAEStage,
 )
+from tests import small_model
 
 SIDE, CHANNELS, SIZE = 8, 3, 5
 IMAGES = jax.random.uniform(jax.random.key(0), (4, SIDE, SIDE, CHANNELS), minval=-1)
 WEIGHTS = {"encoder": 2.0, "coder": 0.5, "generator": 3.0}
-CONFIG = SimpleNamespace(
-    model={"rate_points": 4, "codebook_size": SIZE, "hyper_codebook_size": SIZE},
-    quantizer="straight_through",
-)
+HYPER_CODEBOOK = "hyperprior/quantizer/codebook"
+CODEBOOKS = {"hyperprior": {"quantizer": {"codebook": np.zeros((SIZE, CHANNELS))}}}
+SIZES = {"codebook_size": SIZE, "hyper_codebook_size": SIZE}
+CONFIG = Config(model={**small_model.MODEL, **SIZES}, quantizer="straight_through")
 
 
 class Model:
@@ -49,10 +50,12 @@ class Model:
     def code(self, weights, latent, rate, quantise, vectors, training):
         z = latent[:, ::2, ::2]
         vq = self.vector_quantize(weights, z)
-        decoded, _ = quantise(latent)
+        decoded, _ = quantise(latent, None)
         bits = {"y/0": jnp.sum(jnp.abs(latent), (1, 2, 3)) * (1 + rate), "y/1": 7.0 * (1 + rate)}
         coded = {
-            "z": SimpleNamespace(quantised=vq, values=vectors(vq, z), bits={"z": 99.0}),
+            "z": SimpleNamespace(
+                quantised=vq, values=vectors(SimpleNamespace(name="z"), vq, z), bits={"z": 99.0}
+            ),
             "y": SimpleNamespace(bits=bits, values=decoded),
         }
         latent_hat = weights["coder"] * latent + coded["z"].values.mean()
@@ -65,7 +68,7 @@ class Model:
             )
 
         groups = [group("z", "z", ()), group("y/0", "y", ("scale",)), group("y/1", "y", ("a",))]
-        return SimpleNamespace(groups=groups)
+        return SimpleNamespace(of=lambda latent: [one for one in groups if one.latent == latent])
 
 
 def samples(ready: bool = True) -> Samples:
@@ -76,7 +79,8 @@ def samples(ready: bool = True) -> Samples:
 
 def forward(stage: type, weights=None, ready: bool = True):
     found = dict(WEIGHTS) if weights is None else weights
-    return stage(CONFIG).forward(Model(), found, IMAGES, samples(ready))
+    variables = {"params": CODEBOOKS, **found}
+    return stage(CONFIG).forward(Model(), variables, IMAGES, samples(ready))
 
 
 def gradient(stage: type, of: str) -> dict[str, float]:
@@ -146,7 +150,7 @@ LOGITS = _Logits()
 @pytest.mark.parametrize(("ready", "expected"), [(True, 2.5), (False, 0.0)])
 def test_commitment_waits_for_the_codebook(ready, expected):
     loss = objectives.Commitment("codebook", 1.0, LATENT_CODEBOOK)
-    codes = {LATENT_CODEBOOK: Codes(None, None, jnp.asarray(2.5))}
+    codes = {LATENT_CODEBOOK: Codes(None, None, None, jnp.asarray(2.5))}
     assert float(loss(seen(codes=codes, ready=ready))) == expected
 
 
