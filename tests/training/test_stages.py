@@ -149,7 +149,7 @@ LOGITS = _Logits()
 
 @pytest.mark.parametrize(("ready", "expected"), [(True, 2.5), (False, 0.0)])
 def test_commitment_waits_for_the_codebook(ready, expected):
-    loss = objectives.Commitment("codebook", 1.0, LATENT_CODEBOOK)
+    loss = objectives.Commitment("codebook", 1.0)
     codes = {LATENT_CODEBOOK: Codes(None, None, None, jnp.asarray(2.5))}
     assert float(loss(seen(codes=codes, ready=ready))) == expected
 
