@@ -203,7 +203,7 @@ def test_bits_are_counted_of_what_the_quantiser_gives_for_them():
     def of_model(model, y, z_hat):
         whole = model.entropy_model()
         given = {"z": z_hat, "y": y}
-        return whole.code(model, given, lambda r: (jnp.round(r), jnp.round(r) + 3))["y"]
+        return whole.code(model, given, lambda r, scale: (jnp.round(r), jnp.round(r) + 3))["y"]
 
     z_hat = PARAMS["hyperprior"]["quantizer"]["codebook"][values["z"]]
     coded = MODEL.apply(VARIABLES, jnp.asarray(values["y"]), jnp.asarray(z_hat), method=of_model)
