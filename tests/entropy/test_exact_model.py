@@ -14,6 +14,7 @@ from glc_jax.entropy.exact_model import ExactModel
 from glc_jax.entropy.integer import LIMIT, HostFloat64
 from glc_jax.entropy.program import INDEX_LIMIT, Builder
 from glc_jax.errors import BitstreamError, WeightsError
+from tests.entropy.changes import changed
 from tests.entropy.test_program import ODD, places
 
 MOST_BYTES = 64 * 2**20
@@ -133,22 +134,6 @@ SLOWLY = settings(
 )
 
 
-def changed(changes, remove) -> dict:
-    content = copy.deepcopy(CONTENT)
-    for path, value in changes:
-        inner = content
-        try:
-            for key in path[:-1]:
-                inner = inner[key]
-            if remove:
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = value
-        except (KeyError, IndexError, TypeError):
-            continue
-    return content
-
-
 CHANGES = st.lists(st.tuples(st.sampled_from(PLACES), ODD | SIZES | NAMES), min_size=1, max_size=3)
 
 
@@ -162,14 +147,14 @@ def test_the_model_that_is_changed_works():
 @settings(SLOWLY, max_examples=60)
 @given(CHANGES, st.booleans())
 def test_a_changed_description_works_or_is_refused(changes, remove):
-    use(with_content(changed(changes, remove)))
+    use(with_content(changed(CONTENT, changes, remove)))
 
 
 @pytest.mark.slow
 @settings(SLOWLY, max_examples=800)
 @given(CHANGES, st.booleans())
 def test_many_changed_descriptions_work_or_are_refused(changes, remove):
-    use(with_content(changed(changes, remove)))
+    use(with_content(changed(CONTENT, changes, remove)))
 
 
 # What such changes once came to: each field that names something, or says how large it is.
@@ -196,7 +181,7 @@ def test_what_a_description_may_not_say(case):
     path, value = FATAL[case]
     tracemalloc.start()
     try:
-        use(with_content(changed([(path, value)], remove=False)))
+        use(with_content(changed(CONTENT, [(path, value)], remove=False)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

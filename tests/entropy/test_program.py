@@ -1,6 +1,5 @@
 """Random programs agree in every arithmetic and stay in their bounds; damaged ones are refused."""
 
-import copy
 import json
 import time
 
@@ -14,6 +13,7 @@ from glc_jax.entropy.integer import LIMIT, HostFloat64, NumPy
 from glc_jax.entropy.operations import OPERATIONS
 from glc_jax.entropy.program import Builder, Program, execute
 from glc_jax.errors import WeightsError
+from tests.entropy.changes import changed
 
 B, H, W, C = 2, 3, 4, 4
 SIZES = {"b": B, "h": H, "w": W}
@@ -344,18 +344,7 @@ def test_the_program_that_is_mutated_runs():
 @settings(SLOWLY, max_examples=250)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), ODD), min_size=1, max_size=3), st.booleans())
 def test_mutated_programs_run_or_are_refused(changes, remove):
-    content = copy.deepcopy(CONTENT)
-    for path, value in changes:
-        inner = content
-        try:
-            for key in path[:-1]:
-                inner = inner[key]
-            if remove:
-                del inner[path[-1]]
-            else:
-                inner[path[-1]] = value
-        except (KeyError, IndexError, TypeError):
-            continue
+    content = changed(CONTENT, changes, remove)
     text = np.frombuffer(json.dumps(content).encode(), np.uint8)
     runs_or_is_refused({**PROGRAM.to_arrays(), "program": text})
 
