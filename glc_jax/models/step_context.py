@@ -15,13 +15,20 @@ from glc_jax.entropy.families import Family
 from glc_jax.entropy.groups import Block, Group, Latent
 from glc_jax.models.family_parameters import parameters_init, split_parameters, width
 from glc_jax.models.layers import DepthConvBlock, conv1x1
-from glc_jax.models.spatial_prior import split_prior
+
+MIN_QUANT_STEP = 0.5
 
 EVEN = (Block((0, 2), (0, 2)), Block((1, 2), (1, 2)))
 """The positions of a checkerboard where row and column are both even or both odd."""
 
 ODD = (Block((0, 2), (1, 2)), Block((1, 2), (0, 2)))
 """The others."""
+
+
+def split_prior(prior: jax.Array, family: Family, channels: int) -> dict[str, jax.Array]:
+    """The hyperprior's [B, H, W, (1 + P) C] -> quant_step (clamped from below), parameters."""
+    quant_step = jnp.maximum(prior[..., :channels], MIN_QUANT_STEP)
+    return {"quant_step": quant_step, **split_parameters(prior[..., channels:], family)}
 
 
 class StepContext(nn.Module):
@@ -49,7 +56,8 @@ class StepContext(nn.Module):
             return
         hidden = 2 * self.channels
         self.reduction = conv1x1(self.channels, self.dtype, None)
-        self.adaptors = [DepthConvBlock(hidden, self.dtype) for _ in range(later)]
+        for step in range(1, later + 1):
+            setattr(self, f"adaptor_{step}", DepthConvBlock(hidden, self.dtype))
         # Training starts where the family says: a clamped scale has no gradient.
         last = DepthConvBlock(
             width(self.family) * self.channels,
@@ -93,7 +101,7 @@ class StepContext(nn.Module):
             if len(self.division()) > 1:
                 given["reduced"] = self.reduction(prior)
             return given
-        h = self.adaptors[step - 1](jnp.concatenate(reads, axis=-1))
+        h = getattr(self, f"adaptor_{step}")(jnp.concatenate(reads, axis=-1))
         for block in self.prior:
             h = block(h)
         return split_parameters(h, self.family)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glc_jax.entropy.families import Gaussian
-from glc_jax.models import spatial_prior
+from glc_jax.models import step_context
 from glc_jax.models.spatial_prior import STEPS, FourPartContext
 from tests.models.coding_y import code_y
 
@@ -45,7 +45,7 @@ def test_each_step_codes_one_position_of_a_cell_in_each_group():
 def test_y_hat_is_the_residual_plus_the_mean_times_the_step(context):
     module, variables, y, params = context
     coded = module.apply(variables, y, params, method=code_y)
-    quant_step = np.maximum(params[..., :8], spatial_prior.MIN_QUANT_STEP)
+    quant_step = np.maximum(params[..., :8], step_context.MIN_QUANT_STEP)
     centred = coded.symbols + coded.parameters["mean"]
     np.testing.assert_allclose(coded.values, centred * quant_step, atol=1e-5)
     np.testing.assert_array_equal(coded.symbols, np.round(coded.symbols))
