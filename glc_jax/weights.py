@@ -271,6 +271,8 @@ def load(path: str | os.PathLike) -> Weights:
     Raises:
       WeightsError: no such file, or it is damaged, foreign or of a newer version.
     """
+    import ml_dtypes  # noqa: F401  (gives NumPy bfloat16, which safetensors asks it for)
+
     path = pathlib.Path(path)
     with _open(path) as file:
         header = _checked_header(path, file.metadata() or {})

@@ -1,7 +1,10 @@
 """What names a weights file, and how its tensors lie: laws that `test_codec` takes for granted."""
 
 import copy
+import subprocess
+import sys
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -60,3 +63,16 @@ def test_tensors_lie_at_multiples_of_their_size_and_come_back(tmp_path):
         np.testing.assert_array_equal(leaf, leaves()[path])
     assert described.parameters == 3 + 4 + 8 + 5
     assert (read.fingerprint, read.provenance) == (described.fingerprint, {"of": "a test"})
+
+
+def test_bfloat16_is_read_without_jax(tmp_path):
+    """As `glc info` reads it: what JAX would have given NumPy is not there."""
+    path = tmp_path / "w.safetensors"
+    values = np.arange(4).astype(ml_dtypes.bfloat16)
+    weights.save(path, {"params": {"kernel": values}}, {"name": "w", "model": {}})
+    code = (
+        "import sys; from glc_jax import weights; tree = weights.load(sys.argv[1]).tree; "
+        "print(tree['params']['kernel'].astype('float32').tolist(), 'jax' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("[0.0, 1.0, 2.0, 3.0] False\n", "")
