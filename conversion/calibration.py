@@ -95,12 +95,12 @@ def exact_model(
     targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
     variables = _load(leaves, "hyperprior", "context")
     tree = export.export(model.entropy_model(), model.run, variables, targets)
-    estimated = _estimate(model, variables, targets)
-    coded = _indices(model, variables, targets)
+    coded, estimated = _counted(model, variables, targets)
     del variables
     exact = ExactModel(tree)
     spent = [exact.bits(exact.encode(one)) for one in coded]
-    y = sum(bits for one in spent for name, bits in one.items() if name.split("/")[0] == "y")
+    of_y = [group.name for group in model.entropy_model().of("y")]
+    y = sum(one[name] for one in spent for name in of_y)
     return tree, Cost(estimated, y)
 
 
@@ -141,26 +141,15 @@ def _targets(
     return [jax.tree.map(np.asarray, one) for one in found]
 
 
-def _estimate(
+def _counted(
     model: glc.GLC, variables: dict[str, Any], targets: Sequence[dict[str, np.ndarray]]
-) -> float:
-    """The published estimate of the bits of all y."""
-
-    def of_model(model: glc.GLC, targets: dict[str, jax.Array]) -> jax.Array:
-        coded = model.entropy_model().code(model, targets, estimate=True)
-        return sum(jnp.sum(bits) for bits in coded["y"].bits.values())
-
-    estimate = jax.jit(lambda variables, one: model.apply(variables, one, method=of_model))
-    return sum(float(estimate(variables, one)) for one in targets)
-
-
-def _indices(
-    model: glc.GLC, variables: dict[str, Any], targets: Sequence[dict[str, np.ndarray]]
-) -> list[dict[str, np.ndarray]]:
-    """The targets with indices in place of vectors, as the exact model takes them."""
-
-    def of_model(model: glc.GLC, targets: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        return model.entropy_model().to_code(model, targets)
-
-    to_code = jax.jit(lambda variables, one: model.apply(variables, one, method=of_model))
-    return [jax.tree.map(np.asarray, to_code(variables, one)) for one in targets]
+) -> tuple[list[dict[str, np.ndarray]], float]:
+    """What the exact model codes of the targets, and the published estimate of the bits of y."""
+    counted = jax.jit(lambda variables, one: model.apply(variables, one, method="counted"))
+    of_y = [group.name for group in model.entropy_model().of("y")]
+    coded, estimated = [], 0.0
+    for one in targets:
+        to_code, bits = jax.device_get(counted(variables, one))
+        coded.append(to_code)
+        estimated += sum(float(bits[name].sum()) for name in of_y)
+    return coded, estimated

@@ -1,5 +1,6 @@
 """The evaluator that holds estimate and files together: exact bits beside the estimate."""
 
+import functools
 import logging
 from typing import Any
 
@@ -41,7 +42,7 @@ class ExactBits:
         self.calibration, self.counted = used[::2], used[1::2] if len(used) > 1 else used
         self.model = glc.build({**config.model, **dict.fromkeys(weights.TRAINING_PARTS)})
         self.analyse = jax.jit(self._analyse)
-        self.estimate = jax.jit(self._estimate)
+        self.counts = jax.jit(functools.partial(self.model.apply, method="counted"))
 
     def __call__(self, params: Any, step: int, board: Boards) -> dict[str, float]:
         if not self.transforms:
@@ -62,7 +63,7 @@ class ExactBits:
         spent, expected = {}, {}
         for point in range(self.points):
             targets = self._targets(variables, self.counted, point)
-            to_code, bits = jax.device_get(self.estimate(variables, targets))
+            to_code, bits = jax.device_get(self.counts(variables, targets))
             coded = exact.encode(to_code)
             for picture in range(len(self.counted)):
                 for group, value in exact.bits(coded, picture).items():
@@ -86,17 +87,6 @@ class ExactBits:
     def _analyse(self, variables: Any, images: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
         latent = self.model.apply(variables, to_model_range(images), method="encode")
         return self.model.apply(variables, latent, rate, method="targets")
-
-    def _estimate(self, variables: Any, targets: Any) -> tuple[Any, Any]:
-        """What is coded, and the bits of each group, [B], as reports count them."""
-
-        def of_model(model: glc.GLC, targets: Any) -> tuple[Any, Any]:
-            entropy_model = model.entropy_model()
-            coded = entropy_model.code(model, targets, estimate=True)
-            bits = {name: b for one in coded.values() for name, b in one.bits.items()}
-            return entropy_model.to_code(model, targets), bits
-
-        return self.model.apply(variables, targets, method=of_model)
 
 
 def _on_host(params: Any) -> dict[str, Any]:
