@@ -89,7 +89,7 @@ def code_y(model, y, prior, quantise=groups.rounded):
 
 def preview_y(model, y, prior):
     zeros = jnp.zeros_like(y)
-    return code_y(model, y, prior, lambda _: (zeros, zeros))
+    return code_y(model, y, prior, lambda *_: (zeros, zeros))
 
 
 class Stages:
@@ -306,7 +306,7 @@ def test_slices_of_the_decoder(slices):
 
     def decode(model, params):
         # The symbols are known; what is "quantised" does not matter.
-        return code_y(model, jnp.zeros_like(y_q), params, lambda _: (y_q, y_q))
+        return code_y(model, jnp.zeros_like(y_q), params, lambda *_: (y_q, y_q))
 
     coded = run(decode, params)
     latent_hat = run("synthesis", coded.values, jnp.asarray([float(slices["q_index"])]))
