@@ -57,9 +57,9 @@ class _Export:
     def __init__(self, entropy_model, apply, variables, samples) -> None:
         self.model, self.apply = entropy_model, apply
         self.variables = jax.tree.map(jnp.asarray, variables)
-        self._look = jax.jit(self._floats)
         self.latents = {latent.name: latent for latent in entropy_model.latents}
-        self.seen = [self._seen(targets) for targets in samples]
+        look = jax.jit(self._floats)  # no attribute: a circle would keep the weights in memory
+        self.seen = [self._seen(look, targets) for targets in samples]
         self.exponents: dict[str, Any] = {
             latent.name: None if latent.vectors else self._exponent(latent)
             for latent in entropy_model.latents
@@ -70,10 +70,10 @@ class _Export:
         centred = any(centre_of(group.family) for group in self.model.of(latent.name))
         return VALUE_EXPONENT if centred else 0
 
-    def _seen(self, targets: Mapping[str, Any]) -> dict[str, Any]:
+    def _seen(self, look: Callable[..., Any], targets: Mapping[str, Any]) -> dict[str, Any]:
         """What each group's function reads over one batch, and each latent's symbols."""
         floats = {name: jnp.asarray(value, jnp.float32) for name, value in targets.items()}
-        found, symbols = self._look(self.variables, floats)
+        found, symbols = look(self.variables, floats)
         reads: dict[str, list[np.ndarray]] = {}
         for group in self.model.groups:
             values = []

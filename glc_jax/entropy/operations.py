@@ -113,7 +113,7 @@ def _operation(
 
 
 def _largest(values: np.ndarray) -> int:
-    return int(np.abs(values).max()) if values.size else 0
+    return max(int(values.max()), -int(values.min())) if values.size else 0
 
 
 def _broadcast(*shapes: tuple[int, ...]) -> tuple[int, ...]:
@@ -166,7 +166,7 @@ class Rows:
 def _reach(kernel: np.ndarray, bound: int) -> int:
     """The largest sum of products with integers up to `bound`, over all but the last axis."""
     require(_largest(kernel) <= LIMIT and bound <= LIMIT, "a factor of a product exceeds 16 bits")
-    reach = np.abs(kernel.astype(np.int64)).reshape(-1, kernel.shape[-1]).sum(axis=0)
+    reach = np.abs(kernel).reshape(-1, kernel.shape[-1]).sum(axis=0)
     return _largest(reach) * bound
 
 
