@@ -13,7 +13,9 @@ from tests.small_model import picture
 
 PAGE = (REPOSITORY / "docs" / "entropy_models.md").read_text()
 EXAMPLES = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE, re.DOTALL))
-OWN = ("my_distribution", "my_context", "my_z_prior", "my_quantiser")
+OWN = ("my_distribution", "my_context", "my_z_prior", "my_hyperprior", "my_quantiser")
+
+IN_HASTE = "--xla_backend_optimization_level=0"  # compiling is most of what these examples take
 
 
 def run(place, *command, **environment):
@@ -62,6 +64,7 @@ def test_parts_outside_the_package_train_and_code_real_files(place):
         "distribution": "my_distribution:HyperbolicSecant",
         "context": "my_context:Stripes",
         "z_prior": "my_z_prior:Halves",
+        "hyperprior": "my_hyperprior:LookupFree",
     }
     done = run(
         place,
@@ -72,13 +75,22 @@ def test_parts_outside_the_package_train_and_code_real_files(place):
         "--config.eval.every=0",
         "--config.quantizer={'name': 'my_quantiser:NoiseByScale', 'strength': 0.5}",
         *(f"--config.model.entropy.{part}={name}" for part, name in entropy.items()),
+        XLA_FLAGS=IN_HASTE,
     )
     assert done.returncode == 0, done.stderr
     weights, file = place / "own.safetensors", place / "picture.glc"
-    done = run(place, "scripts/export.py", str(place / "run"), "-o", str(weights), "--batches=2")
+    done = run(
+        place,
+        "scripts/export.py",
+        str(place / "run"),
+        "-o",
+        str(weights),
+        "--batches=2",
+        XLA_FLAGS=IN_HASTE,
+    )
     assert done.returncode == 0, done.stderr
     Image.fromarray(picture(70, 90)).save(place / "picture.png")
-    plugins = [f"--plugin={name}" for name in OWN[:3]]
+    plugins = [f"--plugin={name}" for name in OWN[:4]]
     named = ["--weights", str(weights), *plugins]
     glc = ["-m", "glc_jax"]
     done = run(place, *glc, "compress", str(place / "picture.png"), "-o", str(file), *named)
