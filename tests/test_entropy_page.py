@@ -15,8 +15,6 @@ PAGE = (REPOSITORY / "docs" / "entropy_models.md").read_text()
 EXAMPLES = dict(re.findall(r"```python\n# (\S+\.py)\n(.*?)```", PAGE, re.DOTALL))
 OWN = ("my_distribution", "my_context", "my_z_prior", "my_hyperprior", "my_quantiser")
 
-IN_HASTE = "--xla_backend_optimization_level=0"  # compiling is most of what these examples take
-
 
 def run(place, *command, **environment):
     paths = os.pathsep.join([str(place), str(REPOSITORY)])
@@ -75,7 +73,6 @@ def test_parts_outside_the_package_train_and_code_real_files(place):
         "--config.eval.every=0",
         "--config.quantizer={'name': 'my_quantiser:NoiseByScale', 'strength': 0.5}",
         *(f"--config.model.entropy.{part}={name}" for part, name in entropy.items()),
-        XLA_FLAGS=IN_HASTE,
     )
     assert done.returncode == 0, done.stderr
     weights, file = place / "own.safetensors", place / "picture.glc"
@@ -86,7 +83,6 @@ def test_parts_outside_the_package_train_and_code_real_files(place):
         "-o",
         str(weights),
         "--batches=2",
-        XLA_FLAGS=IN_HASTE,
     )
     assert done.returncode == 0, done.stderr
     Image.fromarray(picture(70, 90)).save(place / "picture.png")

@@ -13,8 +13,7 @@ import sys
 import jax
 import portpicker
 
-from tests.conftest import REPOSITORY
-from tests.training import small
+from tests.conftest import IN_HASTE, REPOSITORY
 
 DEADLINE = 600
 
@@ -24,7 +23,7 @@ def start(
 ) -> list[subprocess.Popen]:
     """The processes of one run, just started; each has so many devices."""
     port = portpicker.pick_unused_port()
-    flags = f"{small.XLA_FLAGS} --xla_force_host_platform_device_count={devices}"
+    flags = f"{IN_HASTE} --xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.training.hosts", str(port), str(processes)]
     return [

@@ -75,7 +75,6 @@ def start(place: pathlib.Path, workdir: epath.Path) -> subprocess.Popen:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": small.XLA_FLAGS,
         "PYTHONPATH": str(REPOSITORY),
     }
     command = [sys.executable, "scripts/train.py", "--config", str(place / "toy.py")]

@@ -22,10 +22,6 @@ from tests.small_model import picture, random_parameters
 
 CROP, BATCH = 32, 8
 
-# Compiling is nearly all of the time of these tests, so the programs are not optimised much.
-COMPILER_OPTIONS = {"xla_backend_optimization_level": 0}
-XLA_FLAGS = "--xla_backend_optimization_level=0"
-
 
 def config(stage: int, /, **changes: Any) -> dict[str, Any]:
     """The small config of a stage; keys of `changes` are paths such as data__folder."""
@@ -133,7 +129,7 @@ def jit_train_step(config: dict[str, Any]) -> Any:
     It does not donate the state.
     """
     made = parts(config)
-    jitted = jax.jit(make_train_step(made), compiler_options=COMPILER_OPTIONS)
+    jitted = jax.jit(make_train_step(made))
     frozen = networks.load(made.networks)
     return lambda state, batch, rng: jitted(state, batch, rng, frozen)
 

@@ -10,7 +10,6 @@ import pytest
 
 from glc_jax.training.config import Adversarial, Config, Optimizer
 from glc_jax.training.critic import critic
-from tests.training import small
 
 START, CROP = 3, 16
 
@@ -21,10 +20,9 @@ def judged(step: int):
     steady = Optimizer(warmup_steps=0, tail_steps=0)
     fields = Adversarial(weight=0.5, start=START, base_channels=2, layers=1, optimizer=steady)
     made = critic(Config(steps=9, dtype="float32", adversarial=fields))
-    quickly = functools.partial(jax.jit, compiler_options=small.COMPILER_OPTIONS)
-    state = quickly(lambda: made.init(jax.random.key(0), CROP))()
+    state = jax.jit(lambda: made.init(jax.random.key(0), CROP))()
     x_hat, images = jax.random.uniform(jax.random.key(1), (2, 2, CROP, CROP, 3))
-    judge = quickly(lambda state, step: made.judge(state, step, x_hat, images))
+    judge = jax.jit(lambda state, step: made.judge(state, step, x_hat, images))
     found = judge(state, jnp.int32(step))
     after = made.step(state, jnp.int32(step), found.gradient, found.batch_stats)
     return state, found, after

@@ -12,7 +12,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from glc_jax.errors import ConfigError
 from glc_jax.training import sharding
-from tests.conftest import REPOSITORY
+from tests.conftest import IN_HASTE, REPOSITORY
 from tests.training import small
 
 # Sums over a batch are taken in another order; three steps of size 1e-3 carry that on.
@@ -26,7 +26,7 @@ def test_eight_devices_agree_with_one(stage):
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"{small.XLA_FLAGS} --xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{IN_HASTE} --xla_force_host_platform_device_count=8",
     }
     command = [sys.executable, "-m", "tests.training.layouts", str(stage)]
     done = subprocess.run(

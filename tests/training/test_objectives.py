@@ -1,7 +1,6 @@
 """Losses as objects: which are in use, what they are worth, and one of someone's own."""
 
 import dataclasses
-import functools
 import math
 
 import jax
@@ -100,7 +99,7 @@ def test_the_rate_is_each_samples_lambda_times_its_bits_a_pixel():
     batch = small.batch(size=4)
     samples = parts.turns.draw(0, jax.random.key(0), jnp.arange(4))
 
-    @functools.partial(jax.jit, compiler_options=small.COMPILER_OPTIONS)
+    @jax.jit
     def forward(params, images):
         variables = {"params": params}
         out = parts.stage.forward(parts.model, variables, images, samples)
