@@ -1,12 +1,12 @@
 """python -m conversion CHECKPOINT -o WEIGHTS: official checkpoints to weights files, and back."""
 
 import argparse
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from glc_jax.errors import GLCError, OutputError
+from glc_jax import weights
+from glc_jax.errors import GLCError
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -46,20 +46,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _check_output(source: pathlib.Path, output: pathlib.Path, force: bool) -> None:
-    """Raises OutputError where `output` is the checkpoint itself, or a file of another kind."""
-    if not output.is_file():
-        return
-    if source.exists() and os.path.samefile(source, output):
-        raise OutputError(f"{output}: is the checkpoint itself; name another output.")
-    with output.open("rb") as file:
-        start = file.read(9)
-    if start and not force and start[8:] != b"{":  # a safetensors file: 8 bytes of size, JSON
-        raise OutputError(
-            f"{output}: exists already and is no weights file; choose another name, or use --force."
-        )
-
-
 def main(arguments: Sequence[str] | None = None, prog: str = "python -m conversion") -> int:
     """Runs the command; returns the exit status (1 after an error, whose sentence it prints)."""
     options = _parser(prog).parse_args(arguments)
@@ -67,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m conversi
     from . import convert, kinds
 
     try:
-        _check_output(options.source, options.output, options.force)
+        weights.check_output(options.output, [options.source], options.force)
         if options.to_torch:
             count = convert.to_torch(options.source, options.output)
             print(f"wrote {options.output}: {count} tensors with the official names")

@@ -15,7 +15,7 @@ import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -203,6 +203,39 @@ def write_safetensors(
     finally:
         if temporary is not None:
             pathlib.Path(temporary).unlink(missing_ok=True)
+
+
+def check_output(
+    path: str | os.PathLike, sources: Sequence[str | os.PathLike] = (), force: bool = False
+) -> None:
+    """What can be known of a file before the work that it is for.
+
+    Args:
+      path: the weights file to write; one that is there already is replaced.
+      sources: what the weights are made from, which they do not replace.
+      force: replace a file that holds no weights.
+
+    Raises:
+      OutputError: `path` is a source, a folder, a file of another kind, or where nothing can be
+        written.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}.")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"{path}: nothing can be written into {path.parent}.")
+    if not path.is_file():
+        return
+    if any(os.path.exists(source) and os.path.samefile(source, path) for source in sources):
+        raise OutputError(f"{path}: is a source itself; name another output.")
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start and not force and start[8:] != b"{":  # a safetensors file: 8 bytes of size, JSON
+        raise OutputError(
+            f"{path}: exists already and is no weights file; choose another name, or use --force."
+        )
 
 
 def save(

@@ -21,6 +21,9 @@ def main() -> int:
         help="a folder or address that train.py wrote, or a weights file; of several the mean",
     )
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="weights file")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="replace a file that is no weights file"
+    )
     parser.add_argument("--step", type=int, help="checkpoint of each (default: the newest)")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], default="bfloat16")
     parser.add_argument(
@@ -39,15 +42,19 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
-    from glc_jax.errors import GLCError
+    from glc_jax import weights
+    from glc_jax.errors import ConfigError, GLCError
     from glc_jax.training import inputs
     from glc_jax.training.config import read
     from glc_jax.training.export import at_rates, export, mean_of
 
     try:
+        weights.check_output(arguments.output, arguments.sources, arguments.force)
         config, params = mean_of(arguments.sources, arguments.step)
         if arguments.data:
             config["data"]["folder"] = arguments.data
+        elif not (config["data"]["folder"] or config["data"]["tfds"]["name"]):
+            raise ConfigError("A weights file names no pictures to calibrate with; --data does.")
         if arguments.rates:
             config, params = at_rates(config, params, arguments.rates)
         written = export(

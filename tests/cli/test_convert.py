@@ -21,7 +21,7 @@ def test_nothing_but_weights_is_written_over(here, capsys):
     kept = picture("photo.png").read_bytes()
     for force in ([], ["--force"]):
         assert convert("own.pth.tar", "-o", "own.pth.tar", *force) == 1
-        assert "is the checkpoint itself" in said(capsys)[0]
+        assert "is a source itself" in said(capsys)[0]
     assert convert("own.pth.tar", "-o", "photo.png") == 1
     assert said(capsys) == [
         "error: photo.png: exists already and is no weights file; choose another name, or use "

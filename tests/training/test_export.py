@@ -1,5 +1,10 @@
 """From trained parameters to a weights file that writes files."""
 
+import contextlib
+import io
+import runpy
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -12,6 +17,7 @@ from glc_jax.errors import ConfigError
 from glc_jax.training import checkpoints
 from glc_jax.training.config import read
 from glc_jax.training.export import at_rates, export, mean_of
+from tests.conftest import REPOSITORY
 from tests.small_model import picture
 from tests.training import small
 
@@ -122,3 +128,41 @@ def test_what_was_exported_writes_files_at_the_placed_rates(trained, tmp_path):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     data = placed.compress(image, 1)
     assert placed.decompress(data).shape == image.shape
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("", "is a folder"),
+        ("nowhere/w.safetensors", "there is no folder"),
+        ("photo.jpg", "no weights file"),
+        ("w.safetensors", "is a source itself"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_before_anything_is_read(tmp_path, output, told):
+    (tmp_path / "photo.jpg").write_bytes(b"\xff\xd8 somebody's photograph")
+    (tmp_path / "w.safetensors").write_bytes(b"damaged")
+    command = ["export.py", str(tmp_path / "w.safetensors"), "-o", str(tmp_path / output)]
+    status, said = script(command)
+    assert status == 2
+    assert told in said
+    assert (tmp_path / "photo.jpg").stat().st_size == 24
+
+
+def test_weights_without_pictures_are_told_of_data(trained, tmp_path):
+    path = tmp_path / "w.safetensors"
+    weights.save(path, {"params": trained[1]}, {"name": "small", "model": trained[0]["model"]})
+    status, said = script(["export.py", str(path), "-o", str(tmp_path / "new.safetensors")])
+    assert status == 2
+    assert "--data" in said
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def script(command):
+    """Exit status and standard error of scripts/export.py, run within this process."""
+    said = io.StringIO()
+    main = runpy.run_path(str(REPOSITORY / "scripts" / "export.py"))["main"]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+        patch.setattr(sys, "argv", command)
+        status = main()
+    return status, said.getvalue()
