@@ -5,7 +5,7 @@
 
 Then `glc compress photo.jpg --weights hf:OWNER/NAME` and `glc_jax.load("hf:OWNER/NAME")` find it.
 Nothing is sent anywhere by this script. The card (README.md) has what the weights file says of
-itself, and the table of an evaluation by `glc evaluate` or scripts/evaluate.py of these weights.
+itself, and the table of an evaluation by `glc evaluate` of these weights.
 """
 
 import argparse

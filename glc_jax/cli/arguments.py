@@ -190,20 +190,26 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
         help="measure rate and quality on a folder of pictures",
         description="Compress every picture below a folder to real files and write a report:\n"
         "index.html, results.json, items.csv and rate-distortion curves. What is done already is\n"
-        "not done again. scripts/evaluate.py adds other codecs to compare with.",
+        "not done again, so that the same command continues an interrupted one.",
         epilog=_examples(
             "glc evaluate photos/ -o report/",
+            "glc evaluate photos/ -o report/ --against avif jpeg other.safetensors",
             "glc evaluate kodak/ -o report/ --dataset kodak --weights natural.safetensors",
+            "glc evaluate tfds -o report/ --dataset clic2020",
         ),
     )
-    command.add_argument("folder", metavar="DIR", help="a folder of pictures")
+    command.add_argument(
+        "folder",
+        metavar="DIR",
+        help="a folder of pictures; or tfds, or tfds:DATA_DIR, for --dataset from TFDS",
+    )
     command.add_argument(
         "-o", "--output", required=True, metavar="REPORT", help="the folder for the report"
     )
     command.add_argument(
         "--rates",
         nargs="+",
-        type=_number(0, 3),
+        type=_number(0),
         default=[0.0, 1.0, 2.0, 3.0],
         metavar="R",
         help="the rates to measure (default: 0 1 2 3)",
@@ -213,6 +219,14 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
         metavar="NAME",
         help="the data set that the folder holds (kodak, clic2020, div2k): checks that it does, "
         "uses its patch size and shows the published curves",
+    )
+    command.add_argument(
+        "--against",
+        nargs="+",
+        default=[],
+        metavar="CODEC",
+        help="avif, webp, jpeg or jxl, at the nearest file size of each picture; or other weights, "
+        "at the same rates",
     )
     command.add_argument(
         "--metrics",
@@ -225,7 +239,19 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--inception",
         metavar="PATH|URL",
-        help="weights of the Inception network; FID and KID are not computed without them",
+        help="weights of the Inception network, pt_inception-2015-12-05-6726825d.pth or its "
+        "tensors as .safetensors; FID and KID are not computed without them",
+    )
+    command.add_argument(
+        "--inception-sha256",
+        metavar="HEX",
+        help="that file's SHA-256 (default: the published .pth file's)",
+    )
+    command.add_argument(
+        "--patch-size",
+        type=_count,
+        metavar="PIXELS",
+        help="of FID and KID (default: the data set's, otherwise 256)",
     )
     command.add_argument(
         "-f", "--force", action="store_true", help="write into a folder that holds other things"

@@ -1,12 +1,15 @@
-"""`glc evaluate`: rate and quality of a model on a folder of pictures."""
+"""`glc evaluate`: rate and quality of a model, and of other codecs, on a folder of pictures."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from glc_jax.cli import coding, messages, process, streams
-from glc_jax.errors import ConfigError
+from glc_jax.cli.jobs import UsageError
+from glc_jax.errors import ConfigError, WeightsError
 
 
 def evaluate(options: argparse.Namespace) -> int:
@@ -15,46 +18,83 @@ def evaluate(options: argparse.Namespace) -> int:
 
     coding.check_background(options.background)
     path = weights.resolve(options.weights)
-    weights.describe(path)
+    coding.check_rates("--rates", options.rates, weights.describe(path))
     process.prepare_jax(options.device)
     try:
-        from glc_jax import evaluation
-        from glc_jax.evaluation import datasets
-
-        dataset = datasets.load(
-            options.folder,
-            options.dataset,
-            options.max_pixels,
-            background=options.background,
-            leave_out=options.output,
-        )
-        with messages.bar(dataset.label) as update:
-            found = evaluation.run(
-                dataset,
-                process.load_codec(path, options.max_memory, options.device, options.plugins),
-                options.output,
-                rates=options.rates,
-                metrics=options.metrics,
-                max_memory=options.max_memory,
-                force=options.force,
-                inception=options.inception,
-                progress=lambda done, total, name: update(completed=done, total=total),
-            )
+        found = _measured(options, path)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"glc evaluate needs {error.name}, of the extra `eval`: pip install 'glc-jax[eval]'."
         ) from error
-    for row in found["averages"]:
-        values = [
-            f"{metric['label']} {row[name]:.{metric['decimals']}f}"
-            for name, metric in found["metrics"].items()
-            if row[name] is not None
-        ]
-        streams.show(", ".join([f"rate {row['point']}: {row['bpp']:.4f} bpp", *values]))
+    streams.show(_table(found))
     for note in found["notes"]:
         messages.complain(note)
     for failure in found["failures"]:
-        at = "" if failure["point"] is None else f" (rate {failure['point']})"
-        messages.complain(f"{failure['image']}{at}: {failure['reason']}")
+        where = f" ({failure['method']}, rate {failure['point']})" if failure["method"] else ""
+        messages.complain(f"{failure['image']}{where}: {failure['reason']}")
     messages.tell(f"Look at {Path(options.output, 'index.html')}")
     return int(bool(found["failures"]))
+
+
+def _measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
+    """What the report holds; it is written."""
+    from glc_jax import evaluation, weights
+    from glc_jax.evaluation import datasets, methods
+    from glc_jax.metrics import inception_weights
+
+    others = [name for name in options.against if name not in methods.ENCODERS]
+    try:
+        paths = [weights.resolve(name) for name in others]
+    except WeightsError as error:
+        known = ", ".join(methods.ENCODERS)
+        raise UsageError(f"--against takes {known} and weights. {error}") from error
+    for other in paths:
+        coding.check_rates("--against", options.rates, weights.describe(other))
+    dataset = datasets.load(
+        options.folder,
+        options.dataset,
+        options.max_pixels,
+        background=options.background,
+        leave_out=options.output,
+    )
+
+    def load(path: Path) -> Any:
+        return process.load_codec(path, options.max_memory, options.device, options.plugins)
+
+    with messages.bar(dataset.label) as update:
+        return evaluation.run(
+            dataset,
+            load(path),
+            options.output,
+            rates=options.rates,
+            against=[name for name in options.against if name in methods.ENCODERS],
+            other_codecs=[load(other) for other in paths],
+            metrics=options.metrics,
+            inception=options.inception,
+            inception_sha256=options.inception_sha256 or inception_weights.SHA256,
+            patch_size=options.patch_size,
+            max_memory=options.max_memory,
+            force=options.force,
+            progress=lambda done, total, name: update(completed=done, total=total),
+        )
+
+
+def _table(found: Mapping[str, Any]) -> str:
+    """The averages, a line a codec and rate."""
+    labels = {method["id"]: method["label"] for method in found["methods"]}
+    columns = [("bpp", "bpp", 4), ("estimated", "bpp_estimated", 4)]
+    columns += [
+        (about["label"], name, about["decimals"]) for name, about in found["metrics"].items()
+    ]
+    lines = [["codec", "rate", *(label for label, _, _ in columns)]]
+    for row in found["averages"]:
+        values = (
+            "-" if row[name] is None else f"{row[name]:.{decimals}f}"
+            for _, name, decimals in columns
+        )
+        lines.append([labels[row["method"]], row["point"], *values])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        for line in lines
+    )

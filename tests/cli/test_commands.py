@@ -453,6 +453,7 @@ def test_unknown_picture_format(here, capsys, output):
         ["compress", "photo.png", "photo.png", "-o", "photo.png"],
         ["evaluate", "."],
         ["evaluate", ".", "-o", "out", "--rates", "7"],
+        ["evaluate", ".", "-o", "out", "--against", "gif"],
     ],
 )
 def test_wrong_usage(here, capsys, arguments):
@@ -637,30 +638,42 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
 
     picture("in/a.png")
 
-    def run(dataset, codec, output, *, rates, inception, progress, **settings):
+    def run(dataset, codec, output, *, rates, against, inception, progress, **settings):
         assert [picture.name for picture in dataset.pictures] == ["a.png"]
-        assert (output, rates, inception) == ("report", [0, 2.5], None)
+        assert (output, rates, against, inception) == ("report", [0, 2.5], ["jpeg"], None)
         progress(1, 2, "a.png")
         return {
-            "metrics": {"psnr": {"label": "PSNR", "decimals": 2}, "fid": {"label": "FID"}},
+            "methods": [{"id": "glc", "label": "GLC"}, {"id": "jpeg", "label": "JPEG"}],
+            "metrics": {
+                "psnr": {"label": "PSNR", "decimals": 2},
+                "fid": {"label": "FID", "decimals": 1},
+            },
             "averages": [
-                {"point": "0", "bpp": 0.02, "psnr": 20.126, "fid": None},
-                {"point": "2.5", "bpp": 0.03, "psnr": 21.0, "fid": None},
+                row("glc", "0", 0.02, 0.0201, 20.126),
+                row("glc", "2.5", 0.03, 0.03, 21.0),
+                row("jpeg", "2.5", 0.11, None, 19.0),
             ],
             "notes": ["FID was not computed."],
             "failures": [{"image": "b.png", "method": "glc", "point": "0", "reason": "odd."}],
         }
 
+    def row(method, point, bpp, estimated, psnr):
+        measured = {"bpp": bpp, "bpp_estimated": estimated, "psnr": psnr, "fid": None}
+        return {"method": method, "point": point, **measured}
+
     monkeypatch.setattr(evaluation, "run", run)
-    assert cli.run(["evaluate", "in", "-o", "report", "--rates", "0", "2.5"]) == 1
+    command = ["evaluate", "in", "-o", "report", "--rates", "0", "2.5", "--against", "jpeg"]
+    assert cli.run(command) == 1
     out = capsys.readouterr()
     assert out.out.splitlines() == [
-        "rate 0: 0.0200 bpp, PSNR 20.13",
-        "rate 2.5: 0.0300 bpp, PSNR 21.00",
+        "codec  rate     bpp  estimated   PSNR  FID",
+        "  GLC     0  0.0200     0.0201  20.13    -",
+        "  GLC   2.5  0.0300     0.0300  21.00    -",
+        " JPEG   2.5  0.1100          -  19.00    -",
     ]
     assert out.err.splitlines() == [
         "glc: FID was not computed.",
-        "glc: b.png (rate 0): odd.",
+        "glc: b.png (glc, rate 0): odd.",
         f"Look at {os.path.join('report', 'index.html')}",
     ]
 
