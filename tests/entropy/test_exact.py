@@ -291,6 +291,29 @@ def test_a_chain_is_rounded_once():
     assert kinds.count("round") == 2  # before the second product, and of the output
 
 
+def test_a_constant_in_a_sum_keeps_its_place_beside_finer_values():
+    """What was added to a coarse value is shifted with it."""
+
+    def function(x):
+        return {"y": (x @ networks.D + 5.0) + (1e-3 * x) @ networks.D}
+
+    program = exact.compile(function, [(ramp(1.0),)], SHAPE)
+    x = ramp(1.0)
+    found = values(program, program(x, arithmetic=integer.NumPy()))["y"]
+    assert error(found, function(jnp.asarray(x))["y"]) < 0.002
+
+
+def test_a_remainder_has_the_sign_of_the_dividend():
+    whole = np.arange(-7, 8, dtype=np.int32).reshape(1, 3, 5)
+
+    def function(x):
+        return {"rest": jax.lax.rem(x - 7, jnp.int32(3))}
+
+    program = exact.compile(function, [(whole + 7,)], ("b, h, w",))
+    found = program(whole + 7, arithmetic=integer.NumPy())["rest"]
+    np.testing.assert_array_equal(found, np.fmod(whole, 3))
+
+
 def test_equal_tables_are_stored_once_and_structures_are_equal():
     def function(seed):
         d = networks.weights(8, 8, seed=seed)

@@ -176,6 +176,13 @@ FATAL = {
 }
 
 
+def test_a_latent_too_large_is_refused_before_it_is_made():
+    content = changed(CONTENT, [(("latents", 1, "shape", 2), "1099511627776")], remove=False)
+    model = ExactModel(with_content(content), HostFloat64())
+    with pytest.raises(WeightsError, match="too large"):
+        model.decode(bytes(20), 0, 1, 1)
+
+
 @pytest.mark.parametrize("case", FATAL)
 def test_what_a_description_may_not_say(case):
     path, value = FATAL[case]

@@ -122,6 +122,28 @@ def test_bits_of_a_group_are_those_of_its_elements():
         np.testing.assert_allclose(coded.bits[group.name], wanted, rtol=1e-5)
 
 
+def test_what_is_counted_with_are_the_parameters_of_the_element_s_own_group():
+    """Those that the context gave for it, from what is decoded before."""
+    values, given = targets(8), {}
+
+    def of_model(model, y, z_hat):
+        whole = model.entropy_model()
+
+        def watch(group, state):
+            if group.latent == "y":
+                given[group.name] = whole.parameters(model, group, state)
+
+        return whole.code(model, {"z": z_hat, "y": y}, watch=watch)["y"]
+
+    z_hat = PARAMS["hyperprior"]["quantizer"]["codebook"][values["z"]]
+    coded = MODEL.apply(VARIABLES, jnp.asarray(values["y"]), jnp.asarray(z_hat), method=of_model)
+    for group in MODEL.entropy_model().of("y"):
+        mask = group.mask(values["y"].shape[1:])
+        for name in ("mean", "scale"):
+            found = np.where(mask, coded.parameters[name], 0)
+            np.testing.assert_allclose(found, np.where(mask, given[group.name][name], 0), rtol=1e-5)
+
+
 def test_the_groups_of_a_latent_cover_it_once():
     for latent, shape in (("z", (6, 5)), ("y", (24, 20, small_model.CHANNELS))):
         masks = [group.mask(shape) for group in MODEL.entropy_model().of(latent)]

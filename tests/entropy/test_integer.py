@@ -50,6 +50,15 @@ def test_the_largest_sums_are_exact(carrier, sign):
     np.testing.assert_array_equal(np.asarray(got).astype(np.int64), x @ kernel.astype(np.int64))
 
 
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_more_products_than_an_int32_adds_up_are_exact(carrier):
+    """Byte by byte, 2^17 products of 127 and 127 would be more than 2^31."""
+    x, kernel = np.full((1, 140_000), LIMIT), np.full((140_000, 1), LIMIT, np.int16)
+    with integer.x64():
+        got = carrier.matmul(carrier.integers(x), carrier.kernel(kernel))
+    assert int(np.asarray(got)[0, 0]) == 140_000 * LIMIT**2
+
+
 @given(hnp.arrays(np.int64, 20, elements=st.integers(-(2**51), 2**51)), st.integers(0, 48))
 @settings(deadline=None, max_examples=50)
 def test_shifts_floor(x, shift):

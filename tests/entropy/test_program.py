@@ -361,6 +361,23 @@ def test_mutated_arrays_run_or_are_refused(number, dtype, shape, value):
     runs_or_is_refused({**PROGRAM.to_arrays(), str(number): array})
 
 
+@pytest.mark.parametrize("operation", ["sum", "round"])
+@pytest.mark.parametrize("shift", [-1, 53])
+def test_a_shift_that_no_integer_has_is_refused(operation, shift):
+    builder = Builder()
+    x = builder.input(("n", C), LIMIT, 0)
+    shifts = np.zeros(C, int)
+    shifts[-1] = shift
+    if operation == "sum":
+        y = builder.add("sum", [x], {"shift_0": shifts}, signs=[1])
+    else:
+        bias = np.zeros((), int)
+        y = builder.add("round", [x], {"shift": shifts, "bias": bias}, limit=LIMIT)
+    builder.output("y", y, 0)
+    with pytest.raises(WeightsError, match="a shift"):
+        builder.program().check([(2, C)])
+
+
 @settings(SLOWLY, max_examples=80)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_refused(text):
