@@ -11,7 +11,7 @@ import pytest
 from glc_jax import weights
 from glc_jax.training import checkpoints
 from glc_jax.training.config import plain
-from tests.training import small
+from tests.training import small, toy
 from tests.training.hosts import DEADLINE, finish, start
 
 # Sums over a batch are taken in another order by two hosts; eight steps of 1e-3 carry that on.
@@ -42,36 +42,44 @@ def averages(workdir: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def together(config_file, tmp_path_factory) -> pathlib.Path:
-    """The folder of a run by two processes, not disturbed."""
-    workdir = tmp_path_factory.mktemp("together")
-    finish(start(config_file, workdir, 2))
-    return workdir
+def toy_file(tmp_path_factory) -> pathlib.Path:
+    """A run that compiles in a moment, where only its processes are looked at."""
+    place = tmp_path_factory.mktemp("toy")
+    path = place / "config.json"
+    path.write_text(json.dumps(plain(toy.config(place, checkpoint__every=3))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def alone(config_file, tmp_path_factory) -> dict[str, np.ndarray]:
+    """The averages of a run by one process."""
+    workdir = tmp_path_factory.mktemp("alone")
+    finish(start(config_file, workdir, 1))
+    return averages(workdir)
 
 
 @pytest.mark.slow
-def test_two_processes_match_one(config_file, together, tmp_path):
-    finish(start(config_file, tmp_path, 1))
-    alone = averages(tmp_path)
-    assert small.largest_difference(averages(together), alone) < TOLERANCE
+def test_two_processes_match_one(config_file, alone, tmp_path):
+    finish(start(config_file, tmp_path, 2))
+    assert small.largest_difference(averages(tmp_path), alone) < TOLERANCE
 
 
 @pytest.mark.slow
-def test_a_model_axis_over_two_processes_matches_one(config_file, tmp_path):
+def test_a_model_axis_over_two_processes_matches_one(config_file, alone, tmp_path):
     config = json.loads(config_file.read_text())
     config["mesh"] = {"model": 2, "shard_from": 64}
     cut_file = tmp_path / "config.json"
     cut_file.write_text(json.dumps(config))
     finish(start(cut_file, tmp_path / "cut", 2))
-    finish(start(config_file, tmp_path / "alone", 1))
-    difference = small.largest_difference(averages(tmp_path / "cut"), averages(tmp_path / "alone"))
-    assert difference < TOLERANCE
+    assert small.largest_difference(averages(tmp_path / "cut"), alone) < TOLERANCE
 
 
 @pytest.mark.slow
-def test_a_killed_process_costs_nothing_but_time(config_file, together, tmp_path):
-    run = start(config_file, tmp_path, 2)
-    folder = tmp_path / "checkpoints"
+def test_a_killed_process_costs_nothing_but_time(toy_file, tmp_path):
+    whole, workdir = tmp_path / "whole", tmp_path / "killed"
+    finish(start(toy_file, whole, 2))
+    run = start(toy_file, workdir, 2)
+    folder = workdir / "checkpoints"
     deadline = time.monotonic() + DEADLINE
     while not (folder / "3").is_dir():
         assert time.monotonic() < deadline, "no checkpoint in time"
@@ -82,15 +90,15 @@ def test_a_killed_process_costs_nothing_but_time(config_file, together, tmp_path
     run[0].kill()
     for process in run:
         process.communicate(timeout=DEADLINE)
-    finish(start(config_file, tmp_path, 2))
-    expected = averages(together)
-    for path, value in averages(tmp_path).items():
+    finish(start(toy_file, workdir, 2))
+    expected = averages(whole)
+    for path, value in averages(workdir).items():
         np.testing.assert_array_equal(value, expected[path], err_msg=path)
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_process_saves_and_ends_both(config_file, tmp_path):
-    endless = {**json.loads(config_file.read_text()), "steps": 10**6}
+def test_sigterm_to_one_process_saves_and_ends_both(toy_file, tmp_path):
+    endless = {**json.loads(toy_file.read_text()), "steps": 10**6}
     endless_file = tmp_path / "config.json"
     endless_file.write_text(json.dumps(endless))
     run = start(endless_file, tmp_path / "run", 2)
