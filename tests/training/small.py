@@ -64,6 +64,7 @@ def config(stage: int, /, **changes: Any) -> dict[str, Any]:
         config.codebook.kmeans_step = 0
     config.eval.metrics = ("psnr", "lpips")  # the crops are too small for the others
     config.log_every = 2
+    config.boards = ()  # tensorboardX imports PyTorch where it is installed: seconds of each run
     config.checkpoint.every = 4
     for path, value in changes.items():
         *sections, field = path.split("__")

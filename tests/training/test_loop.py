@@ -40,6 +40,7 @@ def config(tmp_path_factory) -> dict:
         eval__every=4,
         eval__batch=2,
         optimizer__tail_steps=3,
+        boards=("tensorboard",),
     )
     return {**config, "init_from": small.weights_file(place / "start.safetensors", config)}
 
