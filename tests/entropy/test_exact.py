@@ -223,6 +223,19 @@ def test_headroom_of_every_scale(largest):
     assert 2 * largest <= limit * 2.0**-bits < 4 * largest
 
 
+@pytest.mark.parametrize("factor", [300.0, 1 / 300])
+def test_a_product_of_another_size_than_its_shortcut(factor):
+    """Each has a range of its own; up to 1.9 times both nothing saturates."""
+
+    def function(x):
+        return {"y": jax.nn.relu(factor * x @ networks.D + x) @ networks.E}
+
+    program = exact.compile(function, [(ramp(1.0),)], SHAPE)
+    x = 1.9 * ramp(1.0)
+    found = values(program, program(x, arithmetic=integer.NumPy()))["y"]
+    assert error(found, function(jnp.asarray(x))["y"]) < 0.002
+
+
 def test_inputs_are_clipped_to_their_limits():
     program = exact.compile(lambda x: {"y": x * 2}, [(ramp(1.0),)], SHAPE)
     x = ramp(1.0)

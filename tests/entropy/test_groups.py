@@ -92,13 +92,15 @@ def test_the_later_steps_are_one_program(exact):
     assert len(structures) == 1
 
 
-def float_code(values):
+def float_code(values, params=PARAMS):
     def of_model(model, y, z_hat):
         whole = model.entropy_model()
         return whole.code(model, {"z": z_hat, "y": y}, estimate=True)
 
-    z_hat = PARAMS["hyperprior"]["quantizer"]["codebook"][values["z"]]
-    return MODEL.apply(VARIABLES, jnp.asarray(values["y"]), jnp.asarray(z_hat), method=of_model)
+    z_hat = params["hyperprior"]["quantizer"]["codebook"][values["z"]]
+    return MODEL.apply(
+        {"params": params}, jnp.asarray(values["y"]), jnp.asarray(z_hat), method=of_model
+    )
 
 
 def test_integers_follow_the_float_model(exact):
@@ -109,6 +111,29 @@ def test_integers_follow_the_float_model(exact):
     same = exactly.symbols["y"] == np.asarray(floats["y"].symbols)
     errors = np.abs(exact.latent(exactly, "y") - np.asarray(floats["y"].values))[same]
     assert np.median(errors) < 0.003
+
+
+def test_integers_follow_the_float_model_where_the_steps_are_large():
+    """Quantisation steps about 4, by which y is divided before anything is calibrated."""
+    params = jax.tree.map(np.copy, PARAMS)
+    bias = params["hyperprior"]["fusion"]["block_1"]["ffn"]["conv_out"]["bias"]
+    bias[: small_model.CHANNELS] = 4
+    codebook = params["hyperprior"]["quantizer"]["codebook"]
+
+    def loud(seed, batch):
+        values = targets(seed, batch)
+        return {**values, "y": 8 * values["y"]}
+
+    samples = [{**(one := loud(seed, 2)), "z": codebook[one["z"]]} for seed in (100, 101)]
+    variables = {"params": params}
+    exact = ExactModel(export.export(MODEL.entropy_model(), MODEL.run, variables, samples))
+    values = loud(7, 2)
+    exactly, floats = exact.encode(values), float_code(values, params)
+    assert 3 < np.median(exactly.units["y"]) < 5
+    assert np.mean(exactly.symbols["y"] != np.asarray(floats["y"].symbols)) < 0.005
+    same = exactly.symbols["y"] == np.asarray(floats["y"].symbols)
+    errors = np.abs(exact.latent(exactly, "y") - np.asarray(floats["y"].values))[same]
+    assert np.median(errors) < 0.012
 
 
 def test_bits_of_a_group_are_those_of_its_elements():
