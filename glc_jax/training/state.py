@@ -60,6 +60,6 @@ def create(
         opt_state=optimiser.init(trained),
         # A copy, since the train step donates its input and a buffer can be donated only once.
         ema={path: jnp.array(leaf, copy=True) for path, leaf in trained.items()},
-        code_use={path: jnp.full((size,), 1.0 / size) for path, size in sizes.items()},
+        code_use={path: jnp.full((size,), 1.0 / size, jnp.float32) for path, size in sizes.items()},
         discriminator=discriminator,
     )

@@ -1,4 +1,4 @@
-"""Two hundred steps of each stage on real photographs lower every loss that they should."""
+"""Eighty steps of each stage on real photographs lower every loss that they should."""
 
 import pathlib
 import re
@@ -9,12 +9,12 @@ from glc_jax import images
 from glc_jax.training.loop import train
 from tests.training import small
 
-STEPS = 200
+STEPS = 80
 
 
 @pytest.fixture(scope="module")
 def runs(shared, tmp_path_factory) -> dict[int, tuple[dict, dict]]:
-    """Stages I, II and III in a row: the metrics of the first and of the last 20 steps of each."""
+    """Stages I, II and III in a row: the metrics of the first and of the last 10 steps of each."""
     folder, previous, found = tmp_path_factory.mktemp("learning"), "", {}
     photos = folder / "photos"
     photos.mkdir()
@@ -24,14 +24,15 @@ def runs(shared, tmp_path_factory) -> dict[int, tuple[dict, dict]]:
         config = small.config(
             stage,
             steps=STEPS,
-            log_every=20,
+            log_every=10,
             init_from=previous,
             data__folder=str(photos),
             data__scale=(0.2, 0.5),
             data__cache_gb=1.0,
             checkpoint__every=STEPS,
+            losses__lpips=0.0,  # most of the time of such small steps
         )
-        config["optimizer"] |= {"warmup_steps": 10, "tail_steps": 50, "learning_rate": 2e-3}
+        config["optimizer"] |= {"warmup_steps": 10, "tail_steps": 20, "learning_rate": 2e-3}
         if stage == 1:
             start = small.weights_file(folder / "start.safetensors", config)
             config["init_from"] = start
@@ -70,9 +71,9 @@ def logged(config: dict, workdir: pathlib.Path) -> list[dict[str, float]]:
 @pytest.mark.parametrize(
     ("stage", "losses"),
     [
-        (1, ["loss", "l1", "multiscale_l1", "lpips"]),
+        (1, ["loss", "l1", "multiscale_l1"]),
         (2, ["loss", "rate", "latent", "code_prediction"]),
-        (3, ["loss", "l1", "multiscale_l1", "lpips", "rate", "pixel_code_prediction"]),
+        (3, ["loss", "l1", "multiscale_l1", "rate", "pixel_code_prediction"]),
     ],
 )
 def test_losses_fall(runs, stage, losses):

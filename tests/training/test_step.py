@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from glc_jax.training.evaluation import averages, make_eval_step
 from glc_jax.training.evaluators import chosen_measures
 from glc_jax.training.parameters import select
 from glc_jax.training.samples import Turns
+from glc_jax.training.step import make_train_step
 from tests.training import small
 
 KEY = jax.random.key(7)
@@ -155,3 +157,28 @@ def test_a_batch_smaller_than_the_rate_points_reaches_them_all_in_turn():
     steps = [turns.draw(step, KEY, np.arange(2, dtype=np.int32)) for step in range(4)]
     assert [samples.rate.tolist() for samples in steps] == [[0, 1], [2, 3]] * 2
     assert sum(int(samples.quantised.sum()) for samples in steps) == 2
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_step_gives_a_state_of_the_types_that_it_took(stage):
+    """Weak types too, or else the second step would be compiled anew."""
+    parts = small.parts(small.config(stage, adversarial__weight=0.5 * (stage != 2)))
+    before, batch = parts.abstract_state(), small.batch()
+    step = make_train_step(parts)
+    after, _ = jax.eval_shape(step, before, batch, KEY, networks.load(parts.networks))
+    types = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), state)
+        for state in (before, after)
+    ]
+    assert types[0] == types[1]
+
+
+def test_two_steps_are_one_program():
+    config = small.config(2, model__entropy__context="none", model__code_predictor=None)
+    config["losses"] |= {"code_prediction": 0.0, "pixel_code_prediction": 0.0}
+    parts = small.parts(config)
+    step = jax.jit(chex.assert_max_traces(make_train_step(parts), n=1))
+    state = small.state(config)
+    for seed in (0, 1):
+        state, _ = step(state, small.batch(seed), KEY, networks.load(parts.networks))
+    assert int(state.step) == 2
