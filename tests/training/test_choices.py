@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import logging
 from typing import ClassVar
 
 import jax
@@ -15,7 +16,7 @@ from glc_jax import weights
 from glc_jax.entropy import quantize
 from glc_jax.errors import ConfigError
 from glc_jax.models import choices, glc
-from glc_jax.training import export
+from glc_jax.training import export, start
 from glc_jax.training.config import plain, read
 from tests import small_model
 from tests.training import small
@@ -166,6 +167,26 @@ def test_a_quantiser_has_schedules_and_the_scale():
     forward = functools.partial(made.stage.forward, made.model)
     jax.eval_shape(forward, params, images, samples)
     assert ScaledNoise.seen == [(4, 8, 8, 8)] * 4  # the steps of y; z is no number
+
+
+def test_what_fits_is_taken_from_a_model_with_other_parts(tmp_path, caplog):
+    """Not what happens to have a name and a shape in common."""
+    published = config_of({})
+    source = small.weights_file(tmp_path / "published.safetensors", published)
+    given = dict(weights.flatten(small.parameters(published)))
+    other = config_of({"context": "checkerboard", "z_prior": "uniform"}, init_from=source)
+    with caplog.at_level(logging.WARNING):
+        found = dict(weights.flatten(start.given_parameters(small.parts(other))))
+    parts = {path.split("/")[0] for path in found}
+    assert {"vqvae", "g_a", "g_s", "hyperprior", "context"} <= parts
+    for path, leaf in found.items():
+        if not path.startswith("context/"):
+            np.testing.assert_array_equal(leaf, given[path], err_msg=path)
+    anew = [path for path in found if path.startswith("context/")]
+    kernels = [path for path in anew if path.endswith("kernel") and path in given]
+    assert kernels
+    assert not any(np.array_equal(found[path], given[path]) for path in kernels)
+    assert "has no parameters for: context/" in caplog.text
 
 
 STEADY = quantize.Schedule(1.0, 1.0)
