@@ -21,7 +21,9 @@ import functools
 import hashlib
 import json
 import pathlib
+import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -33,7 +35,7 @@ from glc_jax.data.augment import centre_crop
 from glc_jax.data.sources import FolderSource
 from glc_jax.entropy import export, quantize
 from glc_jax.entropy.exact_model import ExactModel
-from glc_jax.errors import InputError
+from glc_jax.errors import GLCError, InputError
 from glc_jax.metrics.bd_rate import bd_rate
 from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range
@@ -331,7 +333,8 @@ def write_page(results: dict[str, Any], page: pathlib.Path) -> None:
     plot(results, page.parent / "images" / "entropy_study.png")
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", nargs="?", help="folder to train on")
     parser.add_argument("held_out", nargs="?", help="folder of photographs to code")
@@ -344,15 +347,20 @@ def main() -> None:
         "--repeat", nargs="+", choices=list(CHOICES), default=["GLC"], help="with every seed"
     )
     parser.add_argument("--page", type=pathlib.Path, help="results to write into the page")
-    arguments = parser.parse_args()
-    if arguments.page:
-        docs = pathlib.Path(__file__).resolve().parents[1] / "docs"
-        write_page(json.loads(arguments.page.read_text()), docs / "entropy_models.md")
-    elif arguments.photos and arguments.held_out:
-        run(arguments)
-    else:
+    arguments = parser.parse_args(given)
+    if not arguments.page and not (arguments.photos and arguments.held_out):
         parser.error("give PHOTOS and HELD_OUT, or --page")
+    try:
+        if arguments.page:
+            docs = pathlib.Path(__file__).resolve().parents[1] / "docs"
+            write_page(json.loads(arguments.page.read_text()), docs / "entropy_models.md")
+        else:
+            run(arguments)
+    except GLCError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

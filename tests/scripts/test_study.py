@@ -64,3 +64,9 @@ def test_crops_lie_within_the_latents():
     crops = study._crops(latents, np.random.default_rng(0), 20, 10)
     assert crops.shape == (20, 10, 10, 1)
     assert {c[0, 0, 0] % 120 for c in crops} == {0.0, 1.0, 2.0}
+
+
+def test_a_folder_without_pictures_is_one_sentence(tmp_path, capsys):
+    assert study.main([str(tmp_path), str(tmp_path), "-o", str(tmp_path / "study.json")]) == 1
+    assert capsys.readouterr().err == f"study: {tmp_path}: no pictures in this folder.\n"
+    assert not (tmp_path / "study.json").exists()
