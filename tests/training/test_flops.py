@@ -20,29 +20,23 @@ from glc_jax.training import benchmark
 from tests.training import small
 
 CROP, BATCH = 64, 2
+LATENT_CHANNELS = 48
 WIDE = {  # channels enough for products to be what counts
-    "latent_channels": 48,
-    "vqvae": {
-        "base_channels": 32,
-        "multipliers": (1, 2, 2),
-        "encoder_blocks": (1, 1, 1),
-        "generator_blocks": (1, 1, 1),
-        "norm_groups": 4,
-        "window": 32,
-        "latent_conv": True,
-        "output_swish": True,
-    },
-    "code_predictor": {"positions": 256, "width": 64, "layers": 1, "heads": 2, "mlp_width": 128},
+    "model__latent_channels": LATENT_CHANNELS,
+    "model__vqvae__base_channels": 32,
+    "model__vqvae__norm_groups": 4,
+    "model__code_predictor__positions": (CROP // 4) ** 2,
+    "model__code_predictor__width": 64,
+    "model__code_predictor__mlp_width": 128,
 }
 FORWARD, TO_INPUT, TRAINED = 1, 2, 3  # times the products of a forward pass
 
 
 def config(stage: int) -> dict:
-    changes = {f"model__{name}": value for name, value in WIDE.items()}
     adversarial = 0.0 if stage == 2 else 0.5
     return small.config(
         stage,
-        **changes,
+        **WIDE,
         data__crop=CROP,
         eval__crop=CROP,
         batch=BATCH,
@@ -103,7 +97,7 @@ def expected(stage: int, parts) -> float:
     model, params = parts.model, {"params": parts.abstract_parameters}
     images = jax.ShapeDtypeStruct((BATCH, CROP, CROP, 3), jnp.float32)
     side = CROP // 4
-    latent = jax.ShapeDtypeStruct((BATCH, side, side, WIDE["latent_channels"]), jnp.float32)
+    latent = jax.ShapeDtypeStruct((BATCH, side, side, LATENT_CHANNELS), jnp.float32)
     rate = jax.ShapeDtypeStruct((BATCH,), jnp.float32)
 
     def of(method, *arguments, **fields):
@@ -112,7 +106,7 @@ def expected(stage: int, parts) -> float:
 
     encoder, generator = of("encode", images, train=True), of("generate", latent, train=True)
     coding, predictor = of("code", latent, rate), of("predict_codes", latent)
-    codebook = 2 * BATCH * side**2 * WIDE["latent_channels"] * parts.config.model["codebook_size"]
+    codebook = 2 * BATCH * side**2 * LATENT_CHANNELS * parts.config.model["codebook_size"]
     # The generator's gradient through it; real and made pictures with its own.
     network = PatchDiscriminator(base_channels=32, layers=1)
     start = jax.eval_shape(network.init, jax.random.key(0), images)
