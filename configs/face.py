@@ -52,7 +52,7 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2" or "stage3"."""
+    """The whole config of "stage1", "stage2", "stage3" or "restore"."""
     config = base.get_config(stage)
     config.name = "face"
     config.model = model_config()
@@ -75,5 +75,10 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 200_000
         config.optimizer.learning_rate = 5e-5
         config.adversarial.start = 0
+        config.codebook.kmeans_step = -1
+    if stage == "restore":
+        config.steps = 100_000
+        config.adversarial.weight = 0.0
+        config.losses.rate = 0.1
         config.codebook.kmeans_step = -1
     return config

@@ -6,7 +6,11 @@
         --config.init_from=runs/natural1 --config.data.tfds.name=open_images_v4 --distributed
     python scripts/train.py --config configs/natural.py:stage3 --workdir runs/natural3 \\
         --config.init_from=runs/natural2 --config.data.tfds.name=open_images_v4 --distributed
-    python scripts/export.py runs/natural3 -o natural.safetensors
+    python scripts/export.py runs/natural3 -o natural.safetensors --training-parts
+
+    python scripts/train.py --config configs/natural.py:restore --workdir runs/restore \\
+        --config.init_from=natural.safetensors --config.data.tfds.name=open_images_v4 --distributed
+    python scripts/export.py runs/restore -o natural-restore.safetensors
 
 Hardware: a TPU v4-32 slice (16 chips) or 8 GPUs of 40 GB or more; docs/training.md has the exact
 commands. Cost, estimated and not measured: stage 1 is 1.3 TFLOP an image, stage 2 0.25, stage 3
@@ -49,7 +53,7 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2" or "stage3"."""
+    """The whole config of "stage1", "stage2", "stage3" or "restore"."""
     config = base.get_config(stage)
     config.name = "natural"
     config.model = model_config()
@@ -72,5 +76,10 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 200_000
         config.optimizer.learning_rate = 5e-5
         config.adversarial.start = 0
+        config.codebook.kmeans_step = -1
+    if stage == "restore":
+        config.steps = 100_000
+        config.adversarial.weight = 0.0
+        config.losses.rate = 0.1
         config.codebook.kmeans_step = -1
     return config

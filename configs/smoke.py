@@ -44,7 +44,7 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2" or "stage3"."""
+    """The whole config of "stage1", "stage2", "stage3" or "restore"."""
     config = base.get_config(stage)
     config.name = "smoke"
     config.model = model_config()
@@ -80,9 +80,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.eval.metrics = ("psnr", "spectral_excess")
     config.eval.evaluators = ("held_out",)  # exact_bits takes longer than all the rest
 
-    if stage != "stage2":
+    if stage in ("stage1", "stage3"):
         config.adversarial.weight = 0.5
     if stage == "stage3":
         config.codebook.kmeans_step = -1
         config.adversarial.start = 0
+    if stage == "restore":
+        config.codebook.kmeans_step = -1
     return config

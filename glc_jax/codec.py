@@ -23,7 +23,7 @@ import numpy as np
 from flax.errors import FlaxError
 from PIL import Image
 
-from glc_jax import bitstream, images, memory, named, weights
+from glc_jax import bitstream, companions, images, memory, named, weights
 from glc_jax.autoencoder import Autoencoder
 from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
@@ -54,20 +54,28 @@ class Estimate(NamedTuple):
     reconstruction: np.ndarray
 
 
+class _EncoderSide(NamedTuple):
+    """A model's parameters, and E and G with them."""
+
+    params: Mapping[str, Any]
+    autoencoder: Autoencoder
+
+
 def load(
     name_or_path: str | os.PathLike[str] | None = None,
     max_memory: int | str | None = None,
     plugins: Sequence[str] = (),
+    restorer: str | os.PathLike[str] | None = None,
 ) -> Codec:
     """The codec of a packaged model's name or of a weights file; None means the default.
 
-    `max_memory` and `plugins` are those of `Codec`.
+    The other arguments are those of `Codec`.
 
     Raises:
       WeightsError: there is no such file, or it is damaged, foreign or newer.
       InputError: a plugin cannot be imported.
     """
-    return Codec(weights.load(weights.resolve(name_or_path)), max_memory, plugins)
+    return Codec(weights.load(weights.resolve(name_or_path)), max_memory, plugins, restorer)
 
 
 class Codec:
@@ -83,6 +91,9 @@ class Codec:
     Weights may name parts of an entropy model that are not of this package. Their code is only
     used where its module is among `plugins`, which are imported; a weights file imports nothing.
 
+    `restorer` is a packaged name or file (see `companions`) that serves `compress(restore=True)`;
+    None, the default, stands for the packaged one of these weights.
+
     Attributes:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
       params: float32 parameters, as the model's `apply` takes them under "params".
@@ -94,8 +105,11 @@ class Codec:
         loaded: weights.Weights,
         max_memory: int | str | None = None,
         plugins: Sequence[str] = (),
+        restorer: str | os.PathLike[str] | None = None,
     ) -> None:
+        companions.require_model(loaded)
         self._weights = loaded
+        self._restorer = restorer
         self.plugins = tuple(plugins)
         named.import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
@@ -134,7 +148,7 @@ class Codec:
         name = self.config["name"]
         return f"<glc_jax.Codec {name!r}, {count:,} parameters, weights {self.fingerprint.hex()}>"
 
-    def compress(self, image: Picture, rate: float | None = None) -> bytes:
+    def compress(self, image: Picture, rate: float | None = None, restore: bool = False) -> bytes:
         """A picture as the bytes of a .glc file.
 
         Args:
@@ -142,17 +156,31 @@ class Codec:
             path of a file that Pillow reads.
           rate: 0 (fewest bytes) to `highest_rate`, used to a precision of 1/252 of it; None: the
             middle, 1.5 of a model with four rate points.
+          restore: write the file of the picture that this one was before it was blurred, noisy
+            or badly compressed, as far as the restorer can tell. Any decoder reads it.
 
         Raises:
           InputError: not such a picture, or a rate out of range.
           TooLargeError: it needs more memory than there is.
-          WeightsError: the weights have no integer entropy networks.
+          WeightsError: the weights have no integer entropy networks, or no restorer.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
         level = bitstream.nearest_level(rate, self.highest_rate)
-        return self._code_latent(self._latent(pixels), pixels.shape, level)
+        side = self._encoder_side(restore)
+        return self._code_latent(side, self._latent(pixels, side), pixels.shape, level)
 
-    def compress_to_size(self, image: Picture, target_bytes: int) -> tuple[bytes, float]:
+    def restore(self, image: Picture, rate: float | None = None) -> np.ndarray:
+        """A picture as it was before it was spoiled: uint8 [height, width, 3].
+
+        What `decompress` gives of `compress(restore=True)`. rate: None is the highest. Raises as
+        they do.
+        """
+        rate = self.highest_rate if rate is None else rate
+        return self.decompress(self.compress(image, rate, restore=True), max_pixels=None)
+
+    def compress_to_size(
+        self, image: Picture, target_bytes: int, restore: bool = False
+    ) -> tuple[bytes, float]:
         """The file of the highest rate that is at most `target_bytes` long, and its rate.
 
         Where even rate 0 is longer, that file: the nearest one. Raises as `compress` does.
@@ -160,11 +188,12 @@ class Codec:
         pixels = _checked_pixels(image)
         if isinstance(target_bytes, bool) or not isinstance(target_bytes, numbers.Real):
             raise InputError(f"target_bytes must be a number of bytes, not {target_bytes!r}.")
-        latent = self._latent(pixels)
+        side = self._encoder_side(restore)
+        latent = self._latent(pixels, side)
 
         @functools.cache
         def at(step: int) -> bytes:
-            return self._code_latent(latent, pixels.shape, step)
+            return self._code_latent(side, latent, pixels.shape, step)
 
         low, high = 0, bitstream.RATE_LEVELS
         if len(at(high)) <= target_bytes:
@@ -306,16 +335,27 @@ class Codec:
         Arguments and errors as those of `compress`; the rate is used as it is.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
-        return self._analyse(self._latent(pixels), rate)
+        side = self._encoder_side(restore=False)
+        return self._analyse(side, self._latent(pixels, side), rate)
 
-    def _analyse(self, latent: jax.Array, rate: float) -> dict[str, np.ndarray]:
-        found = _analyse(self._model, self.params, latent, np.float32([rate]))
+    def _analyse(self, side: _EncoderSide, latent: jax.Array, rate: float) -> dict[str, np.ndarray]:
+        found = _analyse(self._model, side.params, latent, np.float32([rate]))
         return jax.tree.map(np.asarray, found)
 
-    def _latent(self, pixels: np.ndarray) -> jax.Array:
+    def _latent(self, pixels: np.ndarray, side: _EncoderSide) -> jax.Array:
         """l [1, h, w, C] of the padded picture."""
         left = self.require_memory(*pixels.shape[:2], "compress")
-        return self._autoencoder.encode(pixels, left)
+        return side.autoencoder.encode(pixels, left)
+
+    def _encoder_side(self, restore: bool) -> _EncoderSide:
+        """What makes y and z of a picture: the model's own, or the restorer's."""
+        return self._restoring if restore else _EncoderSide(self.params, self._autoencoder)
+
+    @functools.cached_property
+    def _restoring(self) -> _EncoderSide:
+        restorer = companions.load(companions.RESTORER, self._weights, self._restorer)
+        params = companions.restoring(self.params, jax.device_put(restorer))
+        return _EncoderSide(params, Autoencoder(self.config["model"], self._model, params))
 
     def _reconstruct(
         self,
@@ -353,10 +393,12 @@ class Codec:
             )
         return ExactModel(tree, make_family=families.from_file(self.plugins))
 
-    def _code_latent(self, latent: jax.Array, shape: tuple[int, ...], level: int) -> bytes:
+    def _code_latent(
+        self, side: _EncoderSide, latent: jax.Array, shape: tuple[int, ...], level: int
+    ) -> bytes:
         """The file of a picture [height, width, 3] whose latent is given."""
         rate = bitstream.rate_of(level, self.highest_rate)
-        coded = self.entropy_model.encode(self._analyse(latent, rate))
+        coded = self.entropy_model.encode(self._analyse(side, latent, rate))
         payload, options = self.entropy_model.write(coded)
         height, width = shape[:2]
         return bitstream.serialise(

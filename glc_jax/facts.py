@@ -68,6 +68,8 @@ def of_weights(path: str | os.PathLike[str]) -> Facts:
     model = weights.describe(path)
     return {
         "name": model.name,
+        "kind": model.kind or "model",
+        "base": model.config.get("base"),
         "path": str(model.path),
         "bytes": model.file_bytes,
         "parameters": model.parameters,
@@ -112,9 +114,12 @@ def weights_text(facts: Facts) -> str:
     """Lines that tell a person what `of_weights` found."""
     return "\n".join(
         [
-            f"  model     {facts['name']}, {facts['parameters']:,} parameters, {facts['dtype']}",
+            f"  {facts['kind']:9s} {facts['name']}, {facts['parameters']:,} parameters, "
+            f"{facts['dtype']}",
             f"  file      {facts['bytes'] / 1e6:.1f} MB, {facts['path']}",
-            f"  weights   {facts['fingerprint']} (their name in .glc files)",
+            f"  weights   {facts['fingerprint']} (their name in .glc files)"
+            if facts["base"] is None
+            else f"  stands on {facts['base']}, a model's weights",
             *_provenance_text(facts["provenance"]),
         ]
     )

@@ -43,7 +43,8 @@ class Description:
 
     Attributes:
       path: the file.
-      config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
+      config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}, and of a
+        companion (`companions`) its "kind" and the fingerprint of its model, "base".
       provenance: where the weights come from, free-form strings and numbers.
       digest: SHA-256 over config and tensors, hex.
       fingerprint: the bytes by which a .glc file names these weights.
@@ -65,6 +66,11 @@ class Description:
     def name(self) -> str:
         """The model's name, as `glc models` shows it."""
         return self.config["name"]
+
+    @property
+    def kind(self) -> str | None:
+        """What kind of companion this is; None for a model."""
+        return self.config.get("kind")
 
     @property
     def highest_rate(self) -> float:
@@ -334,7 +340,7 @@ def tensor(path: str | os.PathLike, name: str) -> np.ndarray | None:
 
 
 def packaged() -> dict[str, pathlib.Path]:
-    """The weights files that ship with the package, by name."""
+    """The weights files that ship with the package, by name; companions of models too."""
     folder = pathlib.Path(str(resources.files(PACKAGE)))
     return {file.stem: file for file in sorted(folder.glob(f"*{SUFFIX}"))}
 
@@ -365,7 +371,8 @@ def resolve(name_or_path: str | os.PathLike | None = None) -> pathlib.Path:
 
 @functools.cache
 def _packaged_fingerprints() -> dict[bytes, pathlib.Path]:
-    return {describe(path).fingerprint: path for path in packaged().values()}
+    described = {path: describe(path) for path in packaged().values()}
+    return {found.fingerprint: path for path, found in described.items() if found.kind is None}
 
 
 def find(wanted: bytes) -> pathlib.Path | None:
@@ -445,6 +452,9 @@ def _checked_header(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str
             isinstance(config["name"], str)
             and isinstance(config["model"], dict)
             and isinstance(provenance, dict)
+            and isinstance(config.get("kind", ""), str)
+            and ("kind" in config) == ("base" in config)
+            and len(bytes.fromhex(config.get("base", ""))) in (0, bitstream.FINGERPRINT_BYTES)
             and len(bytes.fromhex(digest)) == hashlib.sha256().digest_size
             and len(_first(mark)) == bitstream.FINGERPRINT_BYTES
         )

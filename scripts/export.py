@@ -5,6 +5,9 @@ pictures of the run's own data, and writes what `glc --weights` and `glc_jax.loa
 runs, each begun from the one before (`init_from`), it writes the mean.
 
 A weights file in place of a run is made exact anew, with the pictures of --data.
+
+Of a run of the stage "restore" it writes the restorer, a companion of the weights that the run
+began with (`init_from`, or --base).
 """
 
 import argparse
@@ -36,6 +39,9 @@ def main() -> int:
         metavar="RATE",
         help="rates of the run that become the points 0, 1, ... (default: the trained points)",
     )
+    parser.add_argument(
+        "--base", help="the weights file that a restorer stands on (default: the run's init_from)"
+    )
     parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
     parser.add_argument(
         "--training-parts", action="store_true", help="keep the code predictors too"
@@ -46,11 +52,26 @@ def main() -> int:
     from glc_jax.errors import ConfigError, GLCError
     from glc_jax.training import inputs
     from glc_jax.training.config import read
-    from glc_jax.training.export import at_rates, export, mean_of
+    from glc_jax.training.export import at_rates, export, export_part, mean_of
+    from glc_jax.training.stage_choices import open_stage
 
     try:
         weights.check_output(arguments.output, arguments.sources, arguments.force)
         config, params = mean_of(arguments.sources, arguments.step)
+        provenance = {"made_by": "scripts/export.py", "stage": config["stage"]}
+        part = open_stage(read(config)).part
+        if part:
+            written = export_part(
+                config,
+                params,
+                part,
+                arguments.base or config["init_from"],
+                arguments.output,
+                dtype=arguments.dtype,
+                provenance=provenance,
+            )
+            print(_sentence(arguments.output, written))
+            return 0
         if arguments.data:
             config["data"]["folder"] = arguments.data
         elif not (config["data"]["folder"] or config["data"]["tfds"]["name"]):
@@ -65,13 +86,17 @@ def main() -> int:
             count=arguments.batches,
             dtype=arguments.dtype,
             training_parts=arguments.training_parts,
-            provenance={"made_by": "scripts/export.py", "stage": config["stage"]},
+            provenance=provenance,
         )
     except GLCError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{arguments.output}: {written.parameters:,} parameters, {written.file_bytes:,} bytes")
+    print(_sentence(arguments.output, written))
     return 0
+
+
+def _sentence(path, written) -> str:
+    return f"{path}: {written.parameters:,} parameters, {written.file_bytes:,} bytes"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import collections
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -57,8 +58,12 @@ class Skipped:
             }
 
 
+Beside = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""Makes another picture of a crop's size, from the crop and a random generator."""
+
+
 class RandomCrops(grain.transforms.RandomMap):
-    """Picture index -> {"image": uint8 [crop, crop, 3]}, in Grain's words.
+    """Picture index -> {"image": uint8 [crop, crop, 3]} and what `beside` makes of it.
 
     An unusable picture's place is taken by the next one in the source, so that it costs the run
     nothing and every other example stays where it was. It is skipped for good: a checkpoint
@@ -66,8 +71,15 @@ class RandomCrops(grain.transforms.RandomMap):
     """
 
     def __init__(
-        self, source: Source, crop: int, scale: tuple[float, float], flip: bool, skipped: Skipped
+        self,
+        source: Source,
+        crop: int,
+        scale: tuple[float, float],
+        flip: bool,
+        skipped: Skipped,
+        beside: Mapping[str, Beside],
     ):
+        self.beside = beside
         self.source = source
         self.crop = crop
         self.scale = scale
@@ -89,7 +101,11 @@ class RandomCrops(grain.transforms.RandomMap):
                 name, reason = self.source.name(index), str(error)
                 self.skipped.add(index, reason if name in reason else f"{name} {reason}")
                 continue
-            return {"image": image}
+            more = {
+                name: make(image, np.random.default_rng((seed, number)))
+                for number, (name, make) in enumerate(self.beside.items(), 1)
+            }
+            return {"image": image, **more}
         raise ConfigError(
             f"None of the {len(self.source)} pictures can be used for crops of "
             f"{self.crop}: {collections.Counter(self.skipped.reasons.values()).most_common(1)}"
@@ -101,8 +117,8 @@ class Batches:
     """The batches of a run: `batches[step]`, or `batches.iterate(step)` with prefetching.
 
     A batch is {"image": uint8 [b, crop, crop, 3], "index": int32 [b]}, where b = batch / parts and
-    "index" is the slot in the whole batch; part i has slots i * b to (i + 1) * b - 1. `pictures` is
-    how many the source has.
+    "index" is the slot in the whole batch; part i has slots i * b to (i + 1) * b - 1. What comes
+    beside the image has its own name. `pictures` is how many the source has.
     """
 
     dataset: grain.MapDataset
@@ -141,17 +157,19 @@ def training_batches(
     seed: int,
     threads: int = 2,
     shard: tuple[int, int] = (0, 1),
+    beside: Mapping[str, Beside] = types.MappingProxyType({}),
 ) -> Batches:
     """Shuffled, augmented batches of `source`: part `shard[0]` of `shard[1]` of each.
 
-    `batch` is the size of a whole batch; `ConfigError` when the parts do not divide it, or when no
-    picture of the source is as large as the crop.
+    `beside` makes further pictures of each crop. `batch` is the size of a whole batch;
+    `ConfigError` when the parts do not divide it, or when no picture of the source is as large as
+    the crop.
     """
     part, parts = shard
     if batch % parts:
         raise ConfigError(f"A batch of {batch} cannot be divided into {parts} equal parts.")
     skipped = Skipped()
-    crops = RandomCrops(source, crop, scale, flip, skipped)
+    crops = RandomCrops(source, crop, scale, flip, skipped, beside)
     crops.random_map(0, np.random.default_rng(seed))  # one that can be used exists, or it raises
     local = batch // parts
 

@@ -32,7 +32,12 @@ LOSSES = {
     "pixel_code_prediction": 0.05,
 }
 
-TRAINABLE = {"stage1": "vqvae/", "stage2": "(?!vqvae/|pixel_code_predictor/)", "stage3": ""}
+TRAINABLE = {
+    "stage1": "vqvae/",
+    "stage2": "(?!vqvae/|pixel_code_predictor/)",
+    "stage3": "",
+    "restore": "restorer/",
+}
 
 
 def named_part(default: str) -> FieldReference:
@@ -52,11 +57,15 @@ def entropy_section() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The base of "stage1", "stage2" or "stage3"; it has no model yet."""
+    """The base of a stage of `TRAINABLE`; it has no model yet."""
     config = ConfigDict(dataclasses.asdict(Config()))
     config.stage = stage
     config.trainable = TRAINABLE[stage]
     config.losses = ConfigDict(LOSSES)
+    if stage == "restore":  # in the latent space, so that no generator runs
+        config.losses.l1 = config.losses.lpips = 0.0
+        config.losses.pixel_code_prediction = 0.0
+        config.eval.evaluators = ("held_out",)
     del config.quantizer
     config.quantizer = named_part(Config.quantizer)
     return config

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from glc_jax import weights
+from glc_jax.data.degrade import Recipe
 from glc_jax.errors import ConfigError
 from glc_jax.models import choices
 
@@ -37,6 +38,7 @@ class Data:
     scale: tuple[float, ...] = (0.5, 1.0)  # random factor before cropping, from and to
     flip: bool = True
     cache_gb: float = 0.0  # of decoded pictures, in memory
+    degrade: Recipe = dataclasses.field(default_factory=Recipe)  # of the stage "restore"
     threads: int = 16
 
 

@@ -1,6 +1,7 @@
 """Held-out evaluation during training: what centre crops look like, and estimated bpp."""
 
 import itertools
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from glc_jax.data.augment import centre_crop
+from glc_jax.data.pipeline import Beside
 from glc_jax.data.sources import Source
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.models.glc import GLC
@@ -21,12 +23,18 @@ Reconstructions = dict[str, tuple[jax.Array, jax.Array | None]]
 
 
 def held_out_batches(
-    source: Source, *, batch: int, crop: int, shard: tuple[int, int] = (0, 1)
+    source: Source,
+    *,
+    batch: int,
+    crop: int,
+    shard: tuple[int, int] = (0, 1),
+    beside: Mapping[str, Beside] = types.MappingProxyType({}),
 ) -> list[dict[str, np.ndarray]]:
     """The centre crops of every usable picture, as part `shard[0]` of `shard[1]` of whole batches.
 
-    A batch is {"image": uint8 [b, crop, crop, 3], "weight": float32 [b]}: the last one is filled
-    up with pictures of weight 0. Raises `ConfigError` when no picture is as large as the crop.
+    A batch is {"image": uint8 [b, crop, crop, 3], "weight": float32 [b]} and what `beside` makes
+    of each crop, the same every time; the last one is filled up with pictures of weight 0. Raises
+    `ConfigError` when no picture is as large as the crop.
     """
     crops = list(_crops(source, crop))
     if not crops:
@@ -35,9 +43,14 @@ def held_out_batches(
     batches = []
     for start in range(0, len(crops), batch):
         mine = range(start + shard[0] * local, start + (shard[0] + 1) * local)
-        images = [crops[i] if i < len(crops) else crops[0] for i in mine]
+        numbers = [i if i < len(crops) else 0 for i in mine]
         weights = np.asarray([i < len(crops) for i in mine], np.float32)
-        batches.append({"image": np.stack(images), "weight": weights})
+        more = {
+            name: np.stack([make(crops[i], np.random.default_rng(i)) for i in numbers])
+            for name, make in beside.items()
+        }
+        images = np.stack([crops[i] for i in numbers])
+        batches.append({"image": images, "weight": weights, **more})
     return batches
 
 
@@ -62,7 +75,7 @@ def _crops(source: Source, crop: int) -> Iterator[np.ndarray]:
 
 def make_eval_step(
     model: GLC,
-    reconstruct: Callable[[GLC, Any, jax.Array], Reconstructions],
+    reconstruct: Callable[[GLC, Any, jax.Array, Mapping[str, jax.Array]], Reconstructions],
     measures: Mapping[str, Measure],
 ) -> Callable[..., Any]:
     """(params, batch, networks) -> (sums, pictures), where sums["weight"] is the pictures counted.
@@ -75,7 +88,9 @@ def make_eval_step(
     def eval_step(params: Any, batch: Mapping[str, jax.Array], networks: Mapping[str, Any]):
         images, weight = batch["image"], batch["weight"]
         sums, pictures = {"weight": jnp.sum(weight)}, {}
-        for name, (x_hat, bpp) in reconstruct(model, {"params": params}, images).items():
+        beside = {name: value for name, value in batch.items() if name not in ("image", "weight")}
+        variables = {"params": params}
+        for name, (x_hat, bpp) in reconstruct(model, variables, images, beside).items():
             x_hat = jnp.clip(x_hat.astype(jnp.float32), -1, 1)
             picture = jnp.round((x_hat + 1) * 127.5)
             values = {

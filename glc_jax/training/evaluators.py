@@ -59,6 +59,7 @@ class HeldOut:
             batch=fields.batch,
             crop=fields.crop,
             shard=sharding.data_shard(self.mesh),
+            beside=inputs.open_beside(self.parts.config, self.parts.stage.beside, fields.crop),
         )
         names = [name for measure in chosen.values() for name in measure.networks]
         self.networks = jax.device_put(networks.load(names), sharding.replicated(self.mesh))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glc_jax import weights
+from glc_jax import companions, weights
 from glc_jax.data.pipeline import Batches
 from glc_jax.entropy import export as entropy_export
 from glc_jax.errors import ConfigError
@@ -130,6 +130,36 @@ def weights_tree(
     targets = list(calibration_targets(model, used, batches, count))
     entropy = entropy_export.export(model.entropy_model(), model.run, {"params": used}, targets)
     return {"params": stored, "entropy": entropy}
+
+
+def export_part(
+    config: Mapping[str, Any],
+    params: Mapping[str, Any],
+    part: str,
+    base_path: str | os.PathLike,
+    path: pathlib.Path,
+    *,
+    dtype: str,
+    provenance: Mapping[str, Any],
+) -> weights.Description:
+    """Write a stage's own part of a run as a companion of the weights that the run began with.
+
+    Raises `ConfigError` where the run's model has other values than the weights at `base_path`,
+    `OutputError` or `WeightsError`.
+    """
+    base = weights.load(base_path)
+    companions.require_model(base)
+    frozen = dict(weights.flatten(params))
+    for name, leaf in weights.flatten(base.tree["params"]):
+        if name.startswith(weights.TRAINING_PARTS):
+            continue
+        if name not in frozen or not np.array_equal(leaf.astype(np.float32), frozen[name]):
+            raise ConfigError(
+                f"The run did not begin with the weights {os.fspath(base_path)}: {name} differs."
+            )
+    stored = jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf, dtype)), params[part])
+    name = f"{base.config['name']}-{config['stage']}"
+    return companions.save(path, part, name, stored, base, provenance)
 
 
 def export(

@@ -1,6 +1,8 @@
 """The pictures that a config names, as sources and as batches."""
 
-from glc_jax.data.pipeline import Batches, training_batches
+from collections.abc import Callable, Iterable
+
+from glc_jax.data.pipeline import Batches, Beside, training_batches
 from glc_jax.data.sources import CachedSource, FolderSource, Source, SyntheticSource, TFDSSource
 from glc_jax.errors import ConfigError
 from glc_jax.training.config import Config, Data, Evaluation
@@ -23,8 +25,28 @@ def open_source(fields: Data | Evaluation) -> Source:
     raise ConfigError("No data: set config.data.folder or config.data.tfds.name.")
 
 
-def open_batches(config: Config, shard: tuple[int, int] = (0, 1)) -> Batches:
-    """The training batches, or part `shard[0]` of `shard[1]` of each; see `sharding.data_shard`."""
+def _degraded(config: Config, crop: int) -> Beside:
+    """The crop, spoiled."""
+    config.data.degrade.check()
+    return config.data.degrade
+
+
+BESIDE: dict[str, Callable[[Config, int], Beside]] = {"degraded": _degraded}
+"""What can come beside each picture; the number is the crop's pixels a side."""
+
+
+def open_beside(config: Config, names: Iterable[str], crop: int) -> dict[str, Beside]:
+    """What makes the pictures of these names; raises `ConfigError` where one is not to be had."""
+    return {name: BESIDE[name](config, crop) for name in names}
+
+
+def open_batches(
+    config: Config, shard: tuple[int, int] = (0, 1), beside: Iterable[str] = ()
+) -> Batches:
+    """The training batches, or part `shard[0]` of `shard[1]` of each; see `sharding.data_shard`.
+
+    `beside` names what comes with each picture.
+    """
     data = config.data
     source = open_source(data)
     if data.cache_gb:
@@ -38,4 +60,5 @@ def open_batches(config: Config, shard: tuple[int, int] = (0, 1)) -> Batches:
         seed=config.seed,
         threads=data.threads,
         shard=shard,
+        beside=open_beside(config, beside, data.crop),
     )

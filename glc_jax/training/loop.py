@@ -41,7 +41,7 @@ def train(given: Mapping[str, Any] | config.Config, workdir: epath.PathLike) -> 
     check_resumable(parts, workdir)
     mesh = sharding.make_mesh(fields.mesh.model, fields.batch, fields.accumulate)
     frozen = networks.load(parts.networks)
-    batches = inputs.open_batches(fields, sharding.data_shard(mesh))
+    batches = inputs.open_batches(fields, sharding.data_shard(mesh), parts.stage.beside)
     frozen = jax.device_put(frozen, sharding.replicated(mesh))
     evaluators = Evaluators(parts, mesh)
     workdir.mkdir(parents=True, exist_ok=True)

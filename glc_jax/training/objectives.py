@@ -26,7 +26,7 @@ from glc_jax.models import glc, sizes
 from glc_jax.training.config import Config
 from glc_jax.training.pictures import jittered
 from glc_jax.training.samples import Samples
-from glc_jax.training.stages import HYPER_CODES, LATENT_CODEBOOK, Forward
+from glc_jax.training.stage import HYPER_CODES, LATENT_CODEBOOK, Forward
 
 Networks = Mapping[str, Any]  # the weights of frozen networks by name; see `networks`
 

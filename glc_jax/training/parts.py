@@ -17,8 +17,11 @@ from glc_jax.training.objectives import Loss, objectives
 from glc_jax.training.optimiser import learning_rate, optimiser
 from glc_jax.training.parameters import select
 from glc_jax.training.samples import Turns
-from glc_jax.training.stages import Stage, open_stage
+from glc_jax.training.stage import Stage
+from glc_jax.training.stage_choices import open_stage
 from glc_jax.training.state import TrainState, create
+
+_CRITIC, _OWN = 1, 2  # folded into the seed's key for what is not the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +66,15 @@ class Parts:
         """The model's own initialisation, from the config's seed; call it under `jax.jit`."""
         side = sizes.initial_side(self.config.model)
         key = jax.random.key(self.config.seed)
-        return self.model.init(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
+        params = self.model.init(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
+        return self.with_own_parameters(params)
+
+    def with_own_parameters(self, params: Any) -> Any:
+        """The model's parameters and, as they begin, those of the stage's own part."""
+        if not self.stage.part:
+            return params
+        key = jax.random.fold_in(jax.random.key(self.config.seed), _OWN)
+        return {**params, self.stage.part: self.stage.own_parameters(params, key)}
 
     @functools.cached_property
     def abstract_parameters(self) -> Any:
@@ -72,7 +83,7 @@ class Parts:
 
     def initial_state(self, params: Any) -> TrainState:
         """The state before the first step with these parameters; under `jax.jit` or on shapes."""
-        key = jax.random.fold_in(jax.random.key(self.config.seed), 1)
+        key = jax.random.fold_in(jax.random.key(self.config.seed), _CRITIC)
         judge = self.critic()
         return create(
             params,

@@ -1,6 +1,7 @@
 """What is random about each sample of a batch: a function of the run's key, step and slot."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ class Samples(NamedTuple):
     rate: float32 [B], the rate point. keys: [B] random keys. quantised: bool [B], whether stage
     I's generator sees the sample's latent through the codebook. codebook_ready: bool scalar,
     false until k-means has set the codebook; until then nothing is quantised. step: int scalar.
+    beside: float32 [B, H, W, 3] in [-1, 1], the pictures of `Stage.beside` by name.
     """
 
     rate: jax.Array
@@ -22,6 +24,7 @@ class Samples(NamedTuple):
     quantised: jax.Array
     codebook_ready: jax.Array
     step: jax.Array
+    beside: Mapping[str, jax.Array] = {}
 
 
 @dataclasses.dataclass(frozen=True)

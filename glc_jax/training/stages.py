@@ -1,14 +1,12 @@
 """GLC's three training stages: what passes forward through the model, and what is held out.
 
 Stage I trains the VQ-VAE, stage II the transform coding within its frozen latent space, stage III
-everything together (GLC, arXiv 2512.20194, section 3.4). A config names a stage by "stage1",
-"stage2" or "stage3", or one of someone's own as "package.module:Class"; see `Stage`.
+everything together (GLC, arXiv 2512.20194, section 3.4).
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -19,71 +17,13 @@ from glc_jax.models import glc
 from glc_jax.models.glc import GLC
 from glc_jax.training.codebook import code_share
 from glc_jax.training.config import Config
-from glc_jax.training.evaluation import Reconstructions, through_codebook, through_rates
+from glc_jax.training.evaluation import through_codebook, through_rates
 from glc_jax.training.parameters import select
 from glc_jax.training.samples import Samples
-
-LATENT_CODEBOOK = "vqvae/quantizer/codebook"
-HYPER_CODES = "hyperprior codes"  # what a stage gives whose hyperprior has codebooks
+from glc_jax.training.stage import HYPER_CODES, LATENT_CODEBOOK, Codes, Forward, Stage
 
 
-@flax.struct.dataclass
-class Codes:
-    """How a batch used one codebook.
-
-    share: [K], each code's share of all positions. sums: [K, C], of what was quantised to it, over
-    the number of all positions. vectors: [B, h * w, C], what was quantised. loss: scalar, the mean
-    squared distance to the codes.
-    """
-
-    share: jax.Array
-    sums: jax.Array
-    vectors: jax.Array
-    loss: jax.Array
-
-
-@flax.struct.dataclass
-class Forward:
-    """What a forward pass gives, as far as the stage has it.
-
-    x_hat: [B, H, W, 3]. latent: [B, h, w, C], E(x) without gradient. indices: [B, h, w], the codes
-    nearest to it. latent_hat: [B, h, w, C]. bpp: [B], bits per pixel of the symbols whose
-    distributions are trained. codes: by the codebook's path. metrics: scalars by name.
-    """
-
-    codes: dict[str, Codes]
-    x_hat: jax.Array | None = None
-    latent: jax.Array | None = None
-    indices: jax.Array | None = None
-    latent_hat: jax.Array | None = None
-    bpp: jax.Array | None = None
-    metrics: dict[str, jax.Array] = flax.struct.field(default_factory=dict)
-
-
-class Stage(Protocol):
-    """A stage of training, made from the run's config.
-
-    gives: the fields of `Forward` that it sets, and the paths of its codebooks: a loss is in use
-    where the stage gives what it needs. codebooks: paths of those that it quantises with and keeps
-    in use. Values are means over the batch or have one row a sample, so that equal parts of a
-    batch can be averaged.
-    """
-
-    gives: frozenset[str]
-    codebooks: tuple[str, ...]
-
-    def __init__(self, config: Config): ...
-
-    def forward(self, model: GLC, variables: Any, images: jax.Array, samples: Samples) -> Forward:
-        """images: float32 [B, H, W, 3] in [-1, 1]."""
-        ...
-
-    def reconstruct(self, model: GLC, variables: Any, images: jax.Array) -> Reconstructions:
-        """Held-out uint8 pictures [B, H, W, 3]: each way to x_hat by its name, with its bpp."""
-        ...
-
-
-class VQVAEStage:
+class VQVAEStage(Stage):
     """Stage I: E, codebook, G."""
 
     codebooks = (LATENT_CODEBOOK,)
@@ -102,11 +42,11 @@ class VQVAEStage:
         codes = {LATENT_CODEBOOK: _codes(vq, latent, self.codes)}
         return Forward(codes, x_hat=x_hat, latent=jax.lax.stop_gradient(latent))
 
-    def reconstruct(self, model, variables, images):
+    def reconstruct(self, model, variables, images, beside):
         return through_codebook(model, variables, images)
 
 
-class TransformStage:
+class TransformStage(Stage):
     """Stage II: transform coding of E's frozen latents."""
 
     also_gives: frozenset[str] = frozenset()
@@ -127,7 +67,7 @@ class TransformStage:
         latent = jax.lax.stop_gradient(model.apply(variables, images, True, method="encode"))
         return self._transform_coding(model, variables, images, samples, latent)
 
-    def reconstruct(self, model, variables, images):
+    def reconstruct(self, model, variables, images, beside):
         return through_rates(model, variables, self.config.model, images)
 
     def _transform_coding(
@@ -211,14 +151,6 @@ class JointStage(TransformStage):
         out = self._transform_coding(model, variables, images, samples, latent)
         x_hat = model.apply(variables, out.latent_hat, True, method="generate")
         return out.replace(x_hat=x_hat.astype(jnp.float32))
-
-
-STAGES: dict[str, type] = {"stage1": VQVAEStage, "stage2": TransformStage, "stage3": JointStage}
-
-
-def open_stage(config: Config) -> Stage:
-    """The stage that the config names; raises `ConfigError` where there is none."""
-    return named.find(config.stage, STAGES, "stage")(config)
 
 
 def _codes(vq: Any, vectors: jax.Array, size: int) -> Codes:

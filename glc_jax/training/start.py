@@ -125,12 +125,20 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
     found = {path: leaf for path, leaf in weights.flatten(given) if path.split("/")[0] not in anew}
     wanted = dict(weights.flatten(parts.abstract_parameters))
     missing = {path for path in wanted if np.shape(found.get(path)) != wanted[path].shape}
+    own = {path for path in missing if path.split("/")[0] == parts.stage.part}
+    missing -= own
     if missing:
         names = sorted({"/".join(path.split("/")[:2]) for path in missing})
         logger.warning("%s has no parameters for: %s", source, ", ".join(names))
         random = jax.device_get(jax.jit(parts.random_parameters)())
         drawn = dict(weights.flatten(random))
         found = {**found, **{path: drawn[path] for path in missing}}
+    if own:  # the stage begins its part from the model as it was found
+        base = weights.unflatten(
+            {path: np.asarray(found[path], np.float32) for path in wanted.keys() - own}
+        )
+        begun = jax.device_get(jax.jit(parts.with_own_parameters)(base))
+        found = {**found, **dict(weights.flatten(begun))}
     return weights.unflatten({path: np.asarray(found[path], np.float32) for path in wanted})
 
 

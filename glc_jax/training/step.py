@@ -42,7 +42,8 @@ class Gradients(NamedTuple):
 def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
     """The train step of a run.
 
-    A batch is {"image": uint8 [B, H, W, 3], "index": int32 [B], the slot in the whole batch}.
+    A batch is {"image": uint8 [B, H, W, 3], "index": int32 [B], the slot in the whole batch}, and
+    the pictures of `Stage.beside`, uint8 [B, H, W, 3], by their names.
     rng is the run's key, the same for every step; networks are those of `parts.networks`. Metrics
     are float32 scalars, losses not yet multiplied by their weights ("loss" is the weighted sum of
     all but the adversarial).
@@ -57,6 +58,8 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
     ) -> tuple[Gradients, Flat]:
         images = to_model_range(batch["image"])
         samples = parts.turns.draw(state.step, rng, batch["index"])
+        beside = {name: to_model_range(batch[name]) for name in parts.stage.beside}
+        samples = samples._replace(beside=beside)
 
         def forward(trained: Flat) -> tuple[tuple[jax.Array, jax.Array | None], tuple]:
             variables = {"params": replace(state.params, trained)}

@@ -9,7 +9,7 @@ import pytest
 from glc_jax.training.config import read
 from glc_jax.training.parameters import select
 from glc_jax.training.parts import assemble
-from glc_jax.training.stages import STAGES
+from glc_jax.training.stage_choices import STAGES
 from tests.conftest import REPOSITORY
 
 NAMES = ["natural", "face", "tiny", "smoke"]
@@ -40,7 +40,7 @@ def test_stage_two_leaves_the_vqvae_alone_and_stage_one_trains_nothing_else():
     for name in NAMES:
         shapes = assemble(read(config_of(name, "stage1"))).abstract_parameters
         first, second, third = (
-            select(shapes, config_of(name, stage)["trainable"]) for stage in STAGES
+            select(shapes, config_of(name, f"stage{number}")["trainable"]) for number in (1, 2, 3)
         )
         assert {path.split("/")[0] for path in first} == {"vqvae"}
         assert not first.keys() & second.keys()

@@ -53,7 +53,7 @@ def test_the_parts_of_two_hosts_are_the_whole_batches():
 
 
 def test_sums_are_of_what_is_shown_of_the_pictures_that_count():
-    def reconstruct(model, variables, images):
+    def reconstruct(model, variables, images, beside):
         x_hat = images / 127.5 - 1
         return {
             "far": (x_hat + variables["params"], None),
@@ -91,7 +91,7 @@ def test_what_fills_up_a_batch_counts_for_nothing():
     images = small.batch(size=3)["image"]
     noise = np.float32([[0], [64 / 127.5], [0]]).reshape(3, 1, 1, 1)
 
-    def reconstruct(model, variables, images):
+    def reconstruct(model, variables, images, beside):
         return {"toy": (to_model_range(images) + noise, None)}
 
     step = make_eval_step(None, reconstruct, {"psnr": MEASURES["psnr"]})

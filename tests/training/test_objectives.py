@@ -13,7 +13,8 @@ from glc_jax.models.pixels import to_model_range
 from glc_jax.training import objectives
 from glc_jax.training.config import read
 from glc_jax.training.pictures import jittered
-from glc_jax.training.stages import HYPER_CODES, Forward, open_stage
+from glc_jax.training.stage import HYPER_CODES, Forward
+from glc_jax.training.stage_choices import open_stage
 from tests.models.coding_y import code_y
 from tests.training import small
 

@@ -7,19 +7,18 @@ import jax.numpy as jnp
 
 from glc_jax.models.pixels import to_model_range
 from glc_jax.training.config import Config
-from glc_jax.training.stages import Forward
+from glc_jax.training.stage import Forward, Stage
 from tests.training import small
 
 NAME = "tests.training.toy:ToyStage"
 
 
-class ToyStage:
+class ToyStage(Stage):
     """x_hat = (1 + the mean of a kernel) * images + noise from each sample's key.
 
     Its metric "seen" tells which pictures a batch has, and in which order.
     """
 
-    codebooks = ()
     gives = frozenset({"x_hat"})
 
     def __init__(self, config: Config):
@@ -34,7 +33,7 @@ class ToyStage:
             metrics={"seen": jnp.sum(order * images.mean((1, 2, 3)))},
         )
 
-    def reconstruct(self, model, variables, images):
+    def reconstruct(self, model, variables, images, beside):
         return {"toy": (self._scaled(variables, to_model_range(images)), None)}
 
     def _scaled(self, variables, images):
