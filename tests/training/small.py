@@ -23,9 +23,9 @@ from tests.small_model import picture, random_parameters
 CROP, BATCH = 32, 8
 
 
-def config(stage: int, /, **changes: Any) -> dict[str, Any]:
+def config(stage: int | str, /, **changes: Any) -> dict[str, Any]:
     """The small config of a stage; keys of `changes` are paths such as data__folder."""
-    config = tiny.get_config(f"stage{stage}")
+    config = tiny.get_config(f"stage{stage}" if isinstance(stage, int) else stage)
     config.model.update(
         {
             "latent_channels": 8,
