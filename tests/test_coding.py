@@ -15,6 +15,13 @@ def test_every_byte_is_accounted_for(tmp_path):
     small_model.write_weights(tmp_path / "small.safetensors")
     meter = CodingMeter(weights.load(tmp_path / "small.safetensors"))
     coding = meter.measure(small_model.picture(60, 40), 1.0)
+    model = meter.codec.entropy_model
+    bits = model.bits(model.encode(meter.codec.analyse(small_model.picture(60, 40), 1.0)))
+    first = model.latents.index(next(one for one in model.latents if one.name == "z"))
+    z_bits = sum(bits[group.name] for group in model.groups if group.latent == first)
+    assert coding.z_bits == pytest.approx(z_bits)
+    assert coding.exact_y_bits == pytest.approx(sum(bits.values()) - z_bits)
+    assert coding.z_bits < coding.exact_y_bits / 4  # each of y's four groups has more
     ideal = (coding.exact_y_bits + coding.z_bits) / 8
     assert 0 < coding.bytes - coding.payload < OVERHEAD
     # The coder's words have a precision of 2^-32, so that it can only cost, and ends within a byte.

@@ -90,6 +90,17 @@ def test_a_file_that_stands_at_several_rates_is_measured_once(folder, tmp_path, 
     assert len(measured) == len(set(measured))
 
 
+def test_equal_files_of_two_pictures_have_values_of_their_own(tmp_path):
+    (tmp_path / "in").mkdir()
+    board = (-1) ** np.indices((64, 80)).sum(0)[..., None] * np.ones(3, int)
+    for size in (10, 20):
+        Image.fromarray(np.uint8(100 + size * board)).save(tmp_path / f"in/{size}.png")
+    found = run(tmp_path / "in", tmp_path / "out", OneColour(), rates=(0,))
+    assert {item["bytes"] for item in found["items"]} == {5}
+    values = [item["psnr"] for item in found["items"]]
+    np.testing.assert_allclose(values, 20 * np.log10([255 / 10, 255 / 20]), rtol=1e-6)
+
+
 def test_numbers_are_those_of_the_files(folder, tmp_path):
     found = run(folder, tmp_path / "report")
     assert found["dataset"]["label"] == "pictures"  # not where it lies
@@ -441,6 +452,22 @@ def test_fid_over_patches(folder, tmp_path, seeded_inception, monkeypatch):
     assert run(folder, tmp_path / "report", **settings)["averages"] == found["averages"]
     np.testing.assert_array_equal(seen[0][0].features, originals.features)
     np.testing.assert_array_equal(seen[0][1].features, shown.features)
+
+
+def test_features_are_those_of_every_patch_in_batches_of_one_size(monkeypatch):
+    sizes = []
+
+    def brightness(weights, batch):
+        sizes.append(batch.shape)
+        return weights * batch.mean((1, 2, 3), keepdims=True)[:, :, 0, 0] * np.ones(2048)
+
+    monkeypatch.setattr(quality.inception, "features", brightness)
+    features = quality.PatchFeatures(np.float32(2), 8)
+    image = np.arange(5 * 4, dtype=np.uint8).reshape(5, 4, 1).repeat(8, 0).repeat(8, 1)
+    found = features.of(image.repeat(3, 2))
+    assert found.shape == (5 * 4 + 4 * 3, 2048)
+    np.testing.assert_allclose(found[:20, 0], 2 * np.arange(20), rtol=1e-6)
+    assert set(sizes) == {(16, 8, 8, 3)}
 
 
 def test_without_inception_there_are_no_numbers(folder, tmp_path):

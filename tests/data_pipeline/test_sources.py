@@ -48,13 +48,15 @@ def test_a_read_that_fails_is_tried_again_and_given_up_in_the_end(tmp_path, monk
         return read(path)
 
     monkeypatch.setattr(pathlib.Path, "read_bytes", unreliable)
-    monkeypatch.setattr("glc_jax.data.retry.PAUSES", (0, 0, 0))
+    pauses = []
+    monkeypatch.setattr("time.sleep", pauses.append)
     if failures == 9:
         with pytest.raises(InputError, match=r"a\.png: cannot be read \(the network is away\)"):
             source[0]
         assert left == [5]  # four attempts
     else:
         np.testing.assert_array_equal(source[0], picture(20, 30))
+    assert pauses == [0.2, 1.0, 5.0][:failures]  # seconds
 
 
 def test_a_file_that_is_gone_is_not_waited_for(tmp_path, monkeypatch):

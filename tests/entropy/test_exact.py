@@ -316,6 +316,16 @@ def test_a_constant_in_a_sum_keeps_its_place_beside_finer_values():
     assert error(found, function(jnp.asarray(x))["y"]) < 0.002
 
 
+def test_a_sum_of_two_that_fill_16_bits_is_rounded_before_a_product():
+    def function(x, y):
+        return {"y": (x + y) @ networks.D}
+
+    x = ramp(1.0)
+    program = exact.compile(function, [(x, x)], SHAPE * 2)
+    found = values(program, program(1.9 * x, 1.9 * x, arithmetic=integer.NumPy()))["y"]
+    assert error(found, 3.8 * x @ networks.D) < 0.002
+
+
 def test_a_remainder_has_the_sign_of_the_dividend():
     whole = np.arange(-7, 8, dtype=np.int32).reshape(1, 3, 5)
 

@@ -109,3 +109,22 @@ def test_what_several_programs_use_is_stored_once():
     assert len(found["programs"]) == 2
     names = [entry["name"] for entry in json.loads(found["model"].tobytes())["groups"]]
     assert names == ["k/0", "k/1", "k/2"]
+
+
+def test_what_picks_tables_has_one_exponent_in_all_groups_of_a_latent():
+    """That of the largest, so that the programs of a latent's groups are alike."""
+
+    class Growing(Vectors):
+        def parameters(self, step, *reads):
+            found = super().parameters(step, *reads)
+            return {name: 20.0**step * value for name, value in found.items()}
+
+    third = [(Block(columns=(number, 3)),) for number in range(3)]
+    logits = families.CategoricalLogits(SIZE)
+    first = Group("k/0", "k", third[0], families.Categorical(SIZE), "v")
+    groups = [Group(f"k/{i}", "k", third[i], logits, "v", i, ("k",)) for i in (1, 2)]
+    model = EntropyModel(MODEL.latents, (first, *groups), {})
+    parts = SimpleNamespace(v=Growing())
+    tree = export.export(model, lambda _, f, *a: f(parts, *a), {}, samples(0, 1))
+    one, other = (group.exponents["logits"] for group in ExactModel(tree, HostFloat64()).groups[1:])
+    assert one == other

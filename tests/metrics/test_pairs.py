@@ -59,6 +59,22 @@ def test_equal_pictures():
     np.testing.assert_allclose(jax.jit(dists.dists)(dists.load(), x, x), 0, atol=1e-5)
 
 
+def test_the_picture_itself_is_among_the_features_of_dists():
+    """With weights for nothing else: means and variances of x and y in [0, 1], by hand."""
+    x, y = np.random.default_rng(0).uniform(0, 1, (2, 1, 32, 40, 3)).astype(np.float32)
+    y = 0.3 * y + 0.2
+    only = np.float32([1, 2, 3, *np.zeros(1472)])
+    params = {**dists.load(), "alpha": only, "beta": 2 * only}
+    a, b = (one[0].astype(np.float64).reshape(-1, 3) for one in (x, y))
+    means, variances = [one.mean(0) for one in (a, b)], [one.var(0) for one in (a, b)]
+    covariance = ((a - means[0]) * (b - means[1])).mean(0)
+    texture = (2 * means[0] * means[1] + 1e-6) / (means[0] ** 2 + means[1] ** 2 + 1e-6)
+    structure = (2 * covariance + 1e-6) / (variances[0] + variances[1] + 1e-6)
+    expected = 1 - ([1, 2, 3] @ texture + 2 * ([1, 2, 3] @ structure)) / 18
+    found = jax.jit(dists.dists)(params, jnp.asarray(x), jnp.asarray(y))
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4)
+
+
 def test_too_small_for_five_scales():
     x = jnp.zeros((1, MIN_SIZE - 1, 300, 3))
     with pytest.raises(ValueError, match="161"):

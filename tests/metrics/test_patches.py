@@ -20,6 +20,12 @@ def test_shifted_patches_from_one_and_a_half_sizes_on(height, width, expected):
     assert patches.count(height, width, 64) == expected
 
 
+@pytest.mark.parametrize(("side", "expected"), [(7, 1), (8, 1 + 1)])
+def test_one_and_a_half_odd_sizes(side, expected):
+    assert patches.count(side, side, 5) == expected
+    assert len(patches.cut(np.zeros((side, side, 3), np.uint8), 5)) == expected
+
+
 def test_patches_are_where_they_should_be():
     rows, columns = np.mgrid[:20, :27]
     image = np.stack([rows, columns], -1)

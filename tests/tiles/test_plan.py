@@ -105,3 +105,22 @@ def test_margins_grow_with_what_a_piece_sees():
     attention = chain.stages[names.index("middle_attention/__call__")]
     assert stages.margin([attention]) == 0
     assert stages.margin([*block, attention]) == attention.step.window
+    assert stages.alignment([*block, attention]) == attention.step.window
+    assert stages.alignment([down, attention]) == 2 * attention.step.window
+
+
+def test_work_is_that_of_each_piece_and_once_more_of_what_comes_before_each_norm():
+    chain, divided = chains("tiny")["G"]
+    found = plan.plans(chain, 3008 // divided, 4032 // divided)
+
+    def work(cuts) -> float:
+        total = 0.0
+        for first, last in itertools.pairwise(cuts):
+            norms = [i for i in range(first + 1, last) if chain.stages[i].step.norm]
+            for end in (*norms, last):
+                total += sum(chain.points[i + 1].work for i in range(first, end))
+        return total
+
+    assert len(found) > 3
+    for one in found:
+        assert one.work == pytest.approx(work(one.cuts) / work(found[0].cuts))
