@@ -121,3 +121,37 @@ def test_the_cache_changes_nothing_and_stays_within_its_bytes(tmp_path):
         np.testing.assert_array_equal(cached[index], source[index])
     assert set(cached.pictures) == {0, 1}
     assert cached.free == 0
+
+
+def marked(number: int):
+    """A picture beside another: its own colour and something random, kept apart by a number."""
+
+    def make(image, rng):
+        assert image.shape == (16, 16, 3)
+        return np.stack(
+            [image[..., 0], rng.integers(0, 256, (16, 16)), image[..., 0] * 0 + number], -1
+        )
+
+    return make
+
+
+BESIDE = {"one": marked(1), "other": marked(2)}
+
+
+def test_what_comes_beside_is_made_of_the_crop_and_the_same_wherever_it_is_read():
+    whole = training_batches(Plain(20), **FIELDS, beside=BESIDE)
+    alone = training_batches(Plain(20), **FIELDS)
+    parts = [training_batches(Plain(20), **FIELDS, shard=(h, 3), beside=BESIDE) for h in range(3)]
+    resumed = training_batches(Plain(20), **FIELDS, threads=3, beside=BESIDE).iterate(7)
+    batch, later = whole[7], next(resumed)
+    assert set(batch) == {"image", "index", "one", "other"}
+    np.testing.assert_array_equal(batch["image"], alone[7]["image"])
+    for number, name in enumerate(BESIDE, 1):
+        np.testing.assert_array_equal(batch[name][..., 0], batch["image"][..., 0])
+        assert (batch[name][..., 2] == number).all()
+        np.testing.assert_array_equal(later[name], batch[name])
+        together = np.concatenate([part[7][name] for part in parts])
+        np.testing.assert_array_equal(together, batch[name])
+    draws = [batch[name][slot, ..., 1] for name in BESIDE for slot in range(6)]
+    draws += [whole[8]["one"][slot, ..., 1] for slot in range(6)]
+    assert len({draw.tobytes() for draw in draws}) == 18  # each sample and name has its own

@@ -24,7 +24,10 @@ class Found(NamedTuple):
 
 
 class Vectors:
-    """A codebook, and logits of an index from the neighbour to the left, by one kernel for all."""
+    """A codebook, and logits of an index from the neighbour to the left, by one kernel for all.
+
+    They read the index's own place too, which is 0 as long as it is not decoded.
+    """
 
     def quantise(self, values):
         distance = jnp.sum((values[..., None, :] - CODEBOOK) ** 2, axis=-1)
@@ -38,7 +41,7 @@ class Vectors:
         if not reads:
             return {}
         left = jnp.pad(reads[0], ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1]
-        return {"logits": (2 * left) @ KERNEL}
+        return {"logits": (2 * left + 3 * reads[0]) @ KERNEL}
 
 
 PARTS = SimpleNamespace(v=Vectors())
