@@ -8,7 +8,6 @@ what it writes, every decoder of the model reads. A companion's file has the for
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ from glc_jax.errors import WeightsError
 from glc_jax.weights import Tree
 
 RESTORER = "restorer"
+STYLIST = "stylist"
 ENCODER_SIDE = ("vqvae/encoder/", "g_a/", "hyperprior/h_a/")
 """Where in a model's parameters stands what makes y and z of a picture; no decoder needs it."""
 
@@ -50,30 +50,57 @@ def save(
 def load(
     kind: str, base: weights.Weights, name_or_path: str | os.PathLike | None = None
 ) -> Mapping[str, np.ndarray]:
-    """A companion's parameters, float32: of a packaged name or file, or the packaged one of `base`.
-
-    Raises `WeightsError` where there is none, or it is of another kind or of other weights.
-    """
-    path = _packaged(kind, base.fingerprint) if name_or_path is None else None
-    if path is None and name_or_path is None:
-        raise WeightsError(
-            f"The weights {base.config['name']!r} have no {kind} in this package; train one (see "
-            f"docs/applications.md) and name its file with --{kind}."
-        )
-    loaded = weights.load(path or weights.resolve(name_or_path))
-    if loaded.config.get("kind") != kind:
-        found = loaded.config.get("kind", "model")
-        raise WeightsError(f"{name_or_path}: holds a {found}, not a {kind}.")
-    if loaded.config["base"] != base.fingerprint.hex():
-        raise WeightsError(
-            f"{name_or_path}: a {kind} of the weights {loaded.config['base']}; these are "
-            f"{base.fingerprint.hex()} ({base.config['name']})."
-        )
+    """A companion's parameters, float32; raises as `find`, and where the file is damaged."""
+    loaded = weights.load(find(kind, base, name_or_path).path)
     flat = weights.flatten(loaded.tree.get("params", {}))
     return weights.unflatten({p: leaf.astype(np.float32, copy=False) for p, leaf in flat})
 
 
-def require_model(loaded: weights.Weights) -> None:
+def find(
+    kind: str,
+    base: weights.Weights | weights.Description,
+    name_or_path: str | os.PathLike | None = None,
+) -> weights.Description:
+    """The companion of a packaged name or file, or the packaged one of `base`, from its header.
+
+    Raises `WeightsError` where there is none, or it is of another kind or of other weights.
+    """
+    if name_or_path is None:
+        found = _packaged(kind, base.fingerprint)
+        if found is None:
+            raise WeightsError(
+                f"The weights {base.config['name']!r} have no {kind} in this package; train one "
+                f"(see docs/applications.md) and name its file with --{kind}."
+            )
+        return found
+    found = describe(kind, name_or_path)
+    if found.config["base"] != base.fingerprint.hex():
+        raise WeightsError(
+            f"{name_or_path}: a {kind} of the weights {found.config['base']}; these are "
+            f"{base.fingerprint.hex()} ({base.config['name']})."
+        )
+    return found
+
+
+def describe(kind: str, name_or_path: str | os.PathLike) -> weights.Description:
+    """What the header of a companion says.
+
+    Raises `WeightsError` where there is none of this name, or it is of another kind.
+    """
+    found = weights.describe(weights.resolve(name_or_path))
+    if found.kind != kind:
+        raise WeightsError(f"{name_or_path}: holds a {found.kind or 'model'}, not a {kind}.")
+    return found
+
+
+def describe_model(path: str | os.PathLike) -> weights.Description:
+    """What the header of a model's weights file says; raises `WeightsError`, also for others."""
+    found = weights.describe(path)
+    require_model(found)
+    return found
+
+
+def require_model(loaded: weights.Weights | weights.Description) -> None:
     """Raises `WeightsError` where weights are a companion's, and no model."""
     kind = loaded.config.get("kind")
     if kind is not None:
@@ -83,9 +110,8 @@ def require_model(loaded: weights.Weights) -> None:
         )
 
 
-def _packaged(kind: str, fingerprint: bytes) -> pathlib.Path | None:
-    for path in weights.packaged().values():
-        config = weights.describe(path).config
-        if config.get("kind") == kind and config.get("base") == fingerprint.hex():
-            return path
+def _packaged(kind: str, fingerprint: bytes) -> weights.Description | None:
+    for found in map(weights.describe, weights.packaged().values()):
+        if found.kind == kind and found.config["base"] == fingerprint.hex():
+            return found
     return None

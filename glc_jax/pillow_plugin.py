@@ -11,6 +11,7 @@ and a GLCError.
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from typing import IO, TYPE_CHECKING
 
@@ -75,35 +76,40 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
       of reach.
     weights: a packaged model's name or a weights file; else GLC_WEIGHTS, else the default model.
     background: the colour behind transparent pixels, which are refused without it.
+    restore: write the file of the picture before it was spoiled; any decoder reads it.
+    restorer: a packaged restorer's name or its file; else the packaged one of the weights.
     """
     from glc_jax import facts, images, weights
 
     options = image.encoderinfo
     if "rate" in options and "target_bytes" in options:
         raise GLCImageError("rate and target_bytes do not go together; give one of them.")
+    if "restorer" in options and not options.get("restore"):
+        raise GLCImageError("restorer says what restore=True is to use; give that as well.")
     try:
         pixels = images.to_rgb(image, background=options.get("background"))
-        codec = _codec(str(weights.resolve(options.get("weights"))))
+        codec = _codec(str(weights.resolve(options.get("weights"))), options.get("restorer"))
+        restore = bool(options.get("restore"))
         if "target_bytes" in options:
             target = options["target_bytes"]
-            data, rate = codec.compress_to_size(pixels, target_bytes=target)
+            data, rate = codec.compress_to_size(pixels, target_bytes=target, restore=restore)
             pixel_count = pixels.shape[0] * pixels.shape[1]
             note = facts.size_note(len(data), target, pixel_count, rate == codec.highest_rate)
             if note:
                 warnings.warn(note, stacklevel=3)
         else:
-            data = codec.compress(pixels, rate=options.get("rate"))
+            data = codec.compress(pixels, rate=options.get("rate"), restore=restore)
     except GLCError as error:
         raise GLCImageError(str(error)) from error
     file.write(data)
 
 
 @functools.lru_cache(maxsize=2)
-def _codec(weights: str) -> Codec:
+def _codec(weights: str, restorer: str | os.PathLike[str] | None = None) -> Codec:
     """Kept, so that a folder of pictures loads and compiles the model once."""
     from glc_jax import codec
 
-    return codec.load(weights)
+    return codec.load(weights, restorer=restorer)
 
 
 def accept(prefix: bytes) -> bool:

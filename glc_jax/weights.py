@@ -364,7 +364,7 @@ def resolve(name_or_path: str | os.PathLike | None = None) -> pathlib.Path:
     if not path.is_file():
         names = ", ".join(files) or "none"
         raise WeightsError(
-            f"{path}: no such weights file, nor a packaged model (of those there is: {names})."
+            f"{path}: no such weights file, nor the name of a packaged one ({names})."
         )
     return path
 
@@ -401,7 +401,8 @@ def matching(wanted: bytes) -> pathlib.Path:
     """
     path = at_hand(wanted)
     if path is None:
-        names = ", ".join(packaged()) or "there are none"
+        models = (file.stem for file in _packaged_fingerprints().values())
+        names = ", ".join(models) or "there are none"
         raise BitstreamError(
             f"made with weights {wanted.hex()}, which no packaged model has ({names}); name the "
             f"right weights file with --weights or {VARIABLE}."

@@ -21,10 +21,11 @@ class StandIn:
     highest_rate = 3.0
     decoded = 0
 
-    def __init__(self, path):
+    def __init__(self, path, restorer=None):
         self.fingerprint = weights.describe(path).fingerprint
+        self.restorer = restorer or "packaged"
 
-    def compress(self, image, rate):
+    def compress(self, image, rate, restore):
         rate = 1.5 if rate is None else rate
         if not isinstance(rate, float | int) or not 0 <= rate <= 3:
             raise InputError(f"rate {rate} is not within 0 .. 3.")
@@ -35,15 +36,15 @@ class StandIn:
                 height,
                 bitstream.nearest_level(rate, 3),
                 self.fingerprint,
-                image[0, 0].tobytes(),
+                self.restorer.encode() if restore else image[0, 0].tobytes(),
                 0,
                 0,
             )
         )
 
-    def compress_to_size(self, image, target_bytes):
+    def compress_to_size(self, image, target_bytes, restore):
         rate = 3.0 if target_bytes > 100 else 0.0
-        return self.compress(image, rate), rate
+        return self.compress(image, rate, restore), rate
 
     def decompress(self, data, max_pixels):
         assert max_pixels is None
@@ -103,6 +104,15 @@ def test_options_of_save():
         assert bitstream.parse(stored(teal(), target_bytes=10)).rate(3) == 0
     with pytest.raises(OSError, match="rate and target_bytes do not go together"):
         stored(teal(), rate=1, target_bytes=5000)
+
+
+def test_a_restored_picture_is_saved():
+    assert bitstream.parse(stored(teal(), restore=True)).payload == b"packaged"
+    data = stored(teal(), restore=True, restorer="mine", rate=3)
+    assert (bitstream.parse(data).payload, bitstream.parse(data).rate(3)) == (b"mine", 3)
+    assert stored(teal(), restore=False) == stored(teal())
+    with pytest.raises(OSError, match="restorer says what restore=True"):
+        stored(teal(), restorer="mine")
 
 
 def test_weights_of_save(tmp_path, monkeypatch):

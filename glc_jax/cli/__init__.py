@@ -1,4 +1,4 @@
-"""The `glc` command: compress, decompress, info, verify, models, evaluate, convert.
+"""The `glc` command, from compress to convert; `arguments` lists all of them.
 
 Starting fast is a feature: importing this package imports the standard library only, and each
 command imports what it needs when it runs. JAX is imported by those that code pictures alone.

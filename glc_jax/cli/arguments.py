@@ -1,4 +1,4 @@
-"""The command line's grammar: commands, options, help with examples, completion by the shell.
+"""The command line's grammar: commands and their help with examples, completion by the shell.
 
 `eval "$(register-python-argcomplete glc)"` has the shell complete commands, options and files,
 where argcomplete is installed (the extra `completion`).
@@ -7,19 +7,14 @@ where argcomplete is installed (the extra `completion`).
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
-from glc_jax import images, memory
-from glc_jax.cli import coding, looking, measuring, streams
-from glc_jax.errors import InputError
+from glc_jax.cli import coding, looking, measuring, options, redrawing, streams
 
-DEVICES = ("cpu", "gpu", "tpu")
 METRICS = ("psnr", "ms_ssim", "lpips", "lpips_vgg", "dists")
-JOBS = 2
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -35,9 +30,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 class _Parser(argparse.ArgumentParser):
     """Complains in one sentence, and shows examples as they are written."""
 
-    def __init__(self, *args, **options) -> None:
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, **options)
+    def __init__(self, *args, **settings) -> None:
+        settings.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **settings)
 
     def _print_message(self, message: str, file: TextIO | None = None) -> None:
         if file is sys.stdout:
@@ -60,7 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_compress, _decompress, _info, _verify, _models, _evaluate, _convert):
+    everything = (
+        *(_compress, _decompress, _restore, _stylise),
+        *(_info, _verify, _models, _evaluate, _convert),
+    )
+    for add in everything:
         add(commands)
     return parser
 
@@ -76,32 +75,40 @@ def _compress(commands: argparse._SubParsersAction) -> None:
             "glc compress photo.jpg -o small.glc --rate 0.5",
             "glc compress photo.jpg --target-bytes 2000  # or --target-bpp 0.05",
             "glc compress holiday/ -o compressed/ --skip-existing",
+            "glc compress --restore old.jpg              # a file of the picture without its noise",
             "curl -s https://example.org/photo.jpg | glc compress - -o photo.glc",
         ),
     )
-    _add_files(command, "a picture, a folder of pictures, or - for standard input")
+    options.add_files(command, "a picture, a folder of pictures, or - for standard input")
     amount = command.add_mutually_exclusive_group()
     amount.add_argument(
         "--rate",
-        type=_number(0),
+        type=options.number(0),
         metavar="R",
         help="0 (fewest bytes) to 3, any number in between (default: the middle, 1.5)",
     )
     amount.add_argument(
         "--target-bpp",
-        type=_number(0),
+        type=options.number(0),
         metavar="B",
         help="choose the rate that comes nearest to B bits per pixel without more",
     )
     amount.add_argument(
         "--target-bytes",
-        type=_count,
+        type=options.count,
         metavar="N",
         help="choose the rate that comes nearest to a file of N bytes without more",
     )
-    _add_background(command)
-    _add_model(command, "which model to use")
-    _add_limits(command)
+    command.add_argument(
+        "--restore",
+        action="store_true",
+        help="the file is of the picture before it was blurred, noisy or badly compressed; any "
+        "decoder of the same weights reads it",
+    )
+    options.add_companion(command, "restorer", "what --restore uses")
+    options.add_background(command)
+    options.add_model(command, "which model to use")
+    options.add_limits(command)
     command.set_defaults(command=coding.compress)
 
 
@@ -114,22 +121,70 @@ def _decompress(commands: argparse._SubParsersAction) -> None:
             "glc decompress photo.glc                    # photo.png",
             "glc decompress photo.glc -o photo.jpg --quality 90",
             "glc decompress compressed/ -o pictures/",
+            "glc decompress photo.glc --style painting.jpg --style-strength 0.7",
         ),
     )
-    _add_files(command, "a .glc file, a folder of them, or - for standard input")
-    command.add_argument(
-        "--quality",
-        type=_quality,
-        metavar="Q",
-        help="1 to 100, of a .jpg (default: 95), .webp, .avif, .jxl or .heic (default: lossless, "
-        "or what the format's encoder takes)",
-    )
-    command.add_argument(
+    options.add_files(command, "a .glc file, a folder of them, or - for standard input")
+    options.add_quality(command)
+    drawn = command.add_mutually_exclusive_group()
+    drawn.add_argument(
         "--preview", action="store_true", help="a rough picture, from a quarter of the pixels"
     )
-    _add_model(command, "the model to use where it is not the packaged one that the file names")
-    _add_limits(command)
+    drawn.add_argument(
+        "--style", metavar="PICTURE", help="draw the picture in the style of this one"
+    )
+    options.add_strength(command)
+    options.add_background(command, "of --style's picture")
+    options.add_model(
+        command, "the model to use where it is not the packaged one that the file names"
+    )
+    options.add_limits(command)
     command.set_defaults(command=coding.decompress)
+
+
+def _restore(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "restore",
+        help="pictures without their blur, noise and traces of compression",
+        description="Draw pictures as they were before they were spoiled: what glc compress\n"
+        "--restore and glc decompress make of them, without the file between. What is made of\n"
+        "photo.jpg is photo-restored.png beside it, or photo.png in the folder that -o gives.",
+        epilog=_examples(
+            "glc restore old.jpg                         # old-restored.png",
+            "glc restore old.jpg -o new.jpg --quality 90",
+            "glc restore album/ -o restored/ --skip-existing",
+        ),
+    )
+    options.add_redrawing(command)
+    options.add_companion(command, "restorer", "what restores")
+    options.add_background(command)
+    options.add_model(command, "which model to use")
+    options.add_limits(command)
+    command.set_defaults(command=redrawing.restore)
+
+
+def _stylise(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "stylise",
+        help="pictures in the style of another one",
+        description="Draw pictures in the style of another one: what glc compress and glc\n"
+        "decompress --style make of them, without the file between. What is made of photo.jpg\n"
+        "is photo-stylised.png beside it, or photo.png in the folder that -o gives.",
+        epilog=_examples(
+            "glc stylise photo.jpg --style painting.jpg  # photo-stylised.png",
+            "glc stylise photo.jpg --style painting.jpg --style-strength 0.5 -o half.png",
+            "glc stylise holiday/ --style painting.jpg -o painted/",
+        ),
+    )
+    options.add_redrawing(command)
+    command.add_argument(
+        "--style", required=True, metavar="PICTURE", help="the picture whose style is taken"
+    )
+    options.add_strength(command)
+    options.add_background(command)
+    options.add_model(command, "which model to use")
+    options.add_limits(command)
+    command.set_defaults(command=redrawing.stylise)
 
 
 def _info(commands: argparse._SubParsersAction) -> None:
@@ -141,7 +196,7 @@ def _info(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("inputs", nargs="+", metavar="IN", help="a .glc file or a folder")
     command.add_argument("--json", action="store_true", help="one JSON object a line and file")
-    _add_weights(command, "a weights file that the .glc file may have been made with")
+    options.add_weights(command, "a weights file that the .glc file may have been made with")
     command.set_defaults(command=looking.info)
 
 
@@ -168,8 +223,8 @@ def _verify(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("-q", "--quiet", action="store_true", help="leave out what is sound")
     command.add_argument("--json", action="store_true", help="one JSON object a line and file")
-    _add_model(command, "a weights file that the .glc files may have been made with")
-    _add_max_pixels(command)
+    options.add_model(command, "a weights file that the .glc files may have been made with")
+    options.add_max_pixels(command)
     command.set_defaults(command=looking.verify)
 
 
@@ -177,7 +232,8 @@ def _models(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "models",
         help="the models that --weights accepts",
-        description="List the packaged models, or describe weights files.",
+        description="List the packaged models, with the restorers and stylists that stand on them\n"
+        "(for --restorer and --stylist), or describe weights files.",
     )
     command.add_argument("paths", nargs="*", metavar="WEIGHTS", help="a weights file to describe")
     command.add_argument("--json", action="store_true", help="one JSON object a line and model")
@@ -209,7 +265,7 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--rates",
         nargs="+",
-        type=_number(0),
+        type=options.number(0),
         default=[0.0, 1.0, 2.0, 3.0],
         metavar="R",
         help="the rates to measure (default: 0 1 2 3)",
@@ -249,16 +305,16 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument(
         "--patch-size",
-        type=_count,
+        type=options.count,
         metavar="PIXELS",
         help="of FID and KID (default: the data set's, otherwise 256)",
     )
     command.add_argument(
         "-f", "--force", action="store_true", help="write into a folder that holds other things"
     )
-    _add_background(command)
-    _add_model(command, "which model to measure")
-    _add_limits(command)
+    options.add_background(command)
+    options.add_model(command, "which model to measure")
+    options.add_limits(command)
     command.set_defaults(command=measuring.evaluate)
 
 
@@ -271,110 +327,6 @@ def _examples(*lines: str) -> str:
     return "\n  ".join(["examples:", *lines])
 
 
-# ---------------------------------------------------------------------------- options
-
-
-def _add_files(command: argparse.ArgumentParser, what: str) -> None:
-    command.add_argument("inputs", nargs="+", metavar="IN", help=what)
-    command.add_argument(
-        "-o",
-        "--output",
-        metavar="OUT",
-        help="the file to write (- for standard output); a folder, if there are several inputs",
-    )
-    existing = command.add_mutually_exclusive_group()
-    existing.add_argument(
-        "-f",
-        "--force",
-        dest="existing",
-        action="store_const",
-        const="replace",
-        help="replace files that exist",
-    )
-    existing.add_argument(
-        "--skip-existing",
-        dest="existing",
-        action="store_const",
-        const="skip",
-        help="leave out what has its output already, to go on with a folder",
-    )
-    command.set_defaults(existing="refuse")
-    command.add_argument(
-        "-j",
-        "--jobs",
-        type=_count,
-        default=JOBS,
-        metavar="N",
-        help="threads that read and write files beside the coding (default: %(default)s)",
-    )
-    command.add_argument("-q", "--quiet", action="store_true", help="print problems only")
-    command.add_argument(
-        "--json", action="store_true", help="one JSON object a line and file, on standard output"
-    )
-
-
-def _add_model(command: argparse.ArgumentParser, what: str) -> None:
-    _add_weights(command, what)
-    command.add_argument(
-        "--device", choices=DEVICES, help="what the model runs on (default: the best there is)"
-    )
-
-
-def _add_weights(command: argparse.ArgumentParser, what: str) -> None:
-    action = command.add_argument(
-        "--weights",
-        metavar="NAME|PATH|hf:OWNER/NAME",
-        help=f"{what}: a name from `glc models`, a weights file or an address of the Hugging Face "
-        "hub (default: $GLC_WEIGHTS, or tiny)",
-    )
-    action.completer = _complete_weights
-    command.add_argument(
-        "--plugin",
-        dest="plugins",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="a Python module whose classes the weights' entropy model may use; it is imported, "
-        "which runs its code (may be said again)",
-    )
-
-
-def _complete_weights(prefix: str, **_: object) -> list[str]:
-    """For argcomplete: the packaged names, and files."""
-    from argcomplete.completers import FilesCompleter
-
-    from glc_jax import weights
-
-    return [*weights.packaged(), *FilesCompleter("safetensors")(prefix)]
-
-
-def _add_background(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--background", metavar="COLOR", help="what to put behind transparent pixels: white, '#888'"
-    )
-
-
-def _add_limits(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--max-memory",
-        type=_bytes,
-        metavar="SIZE",
-        help="refuse pictures that need more, 4GB for example (default: what the machine and the "
-        "container have free)",
-    )
-    _add_max_pixels(command)
-
-
-def _add_max_pixels(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--max-pixels",
-        type=_count,
-        default=images.MAX_PIXELS,
-        metavar="N",
-        help="refuse pictures of more pixels (default: %(default)s)",
-    )
-
-
 class _Version(argparse.Action):
     """--version, looked up only when it is asked for."""
 
@@ -383,42 +335,3 @@ class _Version(argparse.Action):
 
         streams.show(f"glc {glc_jax.__version__}")
         parser.exit()
-
-
-def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not (low <= value <= high and math.isfinite(value)):
-            limits = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
-            raise argparse.ArgumentTypeError(f"{text} is not a number {limits}")
-        return value
-
-    parse.__name__ = "number"  # argparse's word for it when float() fails
-    return parse
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive whole number")
-    return value
-
-
-_count.__name__ = "whole number"
-
-
-def _quality(text: str) -> int:
-    value = _count(text)
-    if value > 100:
-        raise argparse.ArgumentTypeError(f"{text} is not from 1 to 100")
-    return value
-
-
-_quality.__name__ = "whole number"
-
-
-def _bytes(text: str) -> int:
-    try:
-        return memory.parse(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error

@@ -1,66 +1,36 @@
-"""`glc compress` and `glc decompress`: one file after another, read and written beside the coding.
-
-Reading, drawing PNGs and writing take threads; the model runs in the main one, in the order of the
-files, so what is reported has that order too.
-"""
+"""`glc compress` and `glc decompress`: pictures to .glc files and back."""
 
 from __future__ import annotations
 
 import argparse
 import functools
-import io
-import json
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from glc_jax import images
-from glc_jax.cli import jobs, messages, process, streams
-from glc_jax.cli.jobs import STDIO, SUFFIX, Job, UsageError
-from glc_jax.errors import ConfigError, GLCError, InputError, OutputError, WeightsError
+from glc_jax.cli import jobs, line, messages, pictures, process, styles
+from glc_jax.cli.jobs import SUFFIX, Job, UsageError
 
 if TYPE_CHECKING:
-    from concurrent import futures
-
+    from glc_jax.codec import Codec
     from glc_jax.weights import Description
-
-
-class Steps(NamedTuple):
-    """What is done to one file. The first and the last run in threads.
-
-    read: gives what `code` takes. code: gives what `write` takes, the facts to report and the
-    sentence that a person reads of them.
-    """
-
-    read: Callable[[Job], Any]
-    code: Callable[[Job, Any], tuple[Any, dict[str, Any], str]]
-    write: Callable[[Job, Any], None]
 
 
 def compress(options: argparse.Namespace) -> int:
     """`glc compress`."""
-    from glc_jax import facts, weights
+    from glc_jax import companions, facts, weights
 
-    check_background(options.background)
-    _check_habit(options.inputs, options.output, made=SUFFIX)
+    pictures.check_background(options.background)
+    jobs.check_habit(options.inputs, options.output, made=SUFFIX)
+    if options.restorer is not None and not options.restore:
+        raise UsageError("--restorer: says what --restore is to use; give --restore as well.")
     path = weights.resolve(options.weights)
-    model = weights.describe(path)  # a bad weights file is told before any work
-    check_rates("--rate", [] if options.rate is None else [options.rate], model)
-    load = functools.partial(
-        process.load_codec, path, options.max_memory, options.device, options.plugins
-    )
-
-    def read(job: Job) -> Any:
-        source = io.BytesIO(streams.stdin().read()) if job.source == STDIO else job.source
-        if images.was_coded(source):
-            messages.warn(f"{job.source}: was compressed by glc before; each time loses more.")
-        return images.read(
-            source,
-            max_pixels=options.max_pixels,
-            background=options.background,
-            fits=lambda height, width: load().require_memory(height, width, "compress"),
-        )
+    model = companions.describe_model(path)  # a bad weights file is told before any work
+    check_rate(options.rate, model)
+    named = {}
+    if options.restore:
+        named["restorer"] = companions.find(companions.RESTORER, model, options.restorer).path
+    load = functools.partial(process.load_for, options, path, **named)
 
     def code(job: Job, image: Any) -> tuple[bytes, dict[str, Any], str]:
         codec = load()
@@ -70,9 +40,9 @@ def compress(options: argparse.Namespace) -> int:
             target = int(options.target_bpp * width * height / 8)
         if target is None:
             rate = codec.nearest_rate(options.rate)
-            data = codec.compress(image, rate=rate)
+            data = codec.compress(image, rate=rate, restore=options.restore)
         else:
-            data, rate = codec.compress_to_size(image, target_bytes=target)
+            data, rate = codec.compress_to_size(image, target_bytes=target, restore=options.restore)
             note = facts.size_note(len(data), target, width * height, rate == codec.highest_rate)
             if note:
                 messages.warn(f"{job.source}: {note}")
@@ -80,50 +50,60 @@ def compress(options: argparse.Namespace) -> int:
         found = {"bytes": len(data), "bpp": bpp, "rate": rate}
         return data, found, f"{len(data):,} bytes, {bpp:.4f} bpp, rate {rate:.4g}"
 
-    steps = Steps(read, code, lambda job, data: job.write(data))
-    return _work(options, steps, suffix=SUFFIX, find=images.find)
+    steps = line.Steps(
+        read=lambda job: pictures.read(job, options, load, "compress"),
+        code=code,
+        write=lambda job, data: job.write(data),
+    )
+    kept = named.values()
+    return line.work(options, steps, suffix=SUFFIX, find=images.find, kept=kept)
 
 
 def decompress(options: argparse.Namespace) -> int:
     """`glc decompress`."""
-    from glc_jax import bitstream, weights
+    from glc_jax import bitstream, companions, weights
 
-    _check_habit(options.inputs, options.output, made=None)
+    jobs.check_habit(options.inputs, options.output, made=None)
+    styles.check_options(options)
     given = None if options.weights is None else weights.resolve(options.weights)
-    if given is not None:
-        weights.describe(given)
+    model = None if given is None else companions.describe_model(given)
+    style = None
+    if options.style is not None:
+        styles.check_stylist(options.stylist, model)
+        style = styles.read(options)
 
-    def kind(job: Job) -> str:
-        return "out.png" if job.target == STDIO else job.target
+    def load(fingerprint: bytes) -> Codec:
+        path = given or weights.matching(fingerprint)
+        named = {}
+        if style is not None:
+            found = companions.describe_model(path)
+            named["stylist"] = companions.find(companions.STYLIST, found, options.stylist).path
+        return process.load_for(options, path, **named)
 
     def read(job: Job) -> Any:
-        images.picture_format(kind(job), options.quality)  # a bad one is told before any work
+        pictures.check_format(job, options)  # a bad one is told before any work
         data = jobs.read(job.source)
         with messages.about(job.source):
             return data, bitstream.parse(data, max_pixels=options.max_pixels)
 
     def code(job: Job, loaded: Any) -> tuple[Any, dict[str, Any], str]:
         data, header = loaded
+        how = {"preview": options.preview}
+        if style is not None:
+            how = {"style": style, "strength": options.style_strength}
         with messages.about(job.source):
-            path = given or weights.matching(header.fingerprint)
-            codec = process.load_codec(path, options.max_memory, options.device, options.plugins)
-            image = codec.decompress(data, preview=options.preview, max_pixels=options.max_pixels)
+            codec = load(header.fingerprint)
+            image = codec.decompress(data, max_pixels=options.max_pixels, **how)
         found = {"width": header.width, "height": header.height}
         return image, found, f"{header.width} x {header.height} pixels"
 
-    def write(job: Job, image: Any) -> None:
-        job.write(images.encode(image, kind(job), options.quality))
-
-    return _work(options, Steps(read, code, write), suffix=".png", find=jobs.find_glc)
+    steps = line.Steps(read, code, write=lambda job, image: pictures.write(job, image, options))
+    return line.work(options, steps, suffix=".png", find=jobs.find_glc, kept=styles.files(options))
 
 
-def check_background(color: str | None) -> None:
-    """Raises UsageError where --background is no colour."""
-    if color is not None:
-        try:
-            images.parse_color(color)
-        except InputError as error:
-            raise UsageError(f"--background: {error}") from error
+def check_rate(rate: float | None, model: Description) -> None:
+    """Raises UsageError where --rate is one that a model does not have."""
+    check_rates("--rate", [] if rate is None else [rate], model)
 
 
 def check_rates(option: str, rates: Sequence[float], model: Description) -> None:
@@ -134,141 +114,3 @@ def check_rates(option: str, rates: Sequence[float], model: Description) -> None
                 f"{option}: {rate:g} is above the highest rate of the weights {model.name}, "
                 f"{model.highest_rate:g}."
             )
-
-
-def _check_habit(inputs: list[str], output: str | None, made: str | None) -> None:
-    """Raises UsageError where the last input is meant as the output, as avifenc takes it."""
-    last = Path(inputs[-1])
-    if output is not None or len(inputs) != 2 or last.exists():
-        return
-    if last.suffix.lower() == made or (made is None and images.is_picture_name(last)):
-        raise UsageError(f"{last}: there is no such input; name the output with -o {last}.")
-
-
-def _work(
-    options: argparse.Namespace, steps: Steps, *, suffix: str, find: Callable[..., list[Path]]
-) -> int:
-    """Does every job that can be done, and reports each; the exit status tells whether all were."""
-    todo, errors, failed, skipped = jobs.plan(
-        options.inputs, options.output, suffix=suffix, find=find, existing=options.existing
-    )
-    total = len(todo) + failed
-    for error in errors:
-        messages.complain(str(error))
-    if options.json and any(job.target == STDIO for job in todo):
-        raise UsageError("--json and the file itself cannot both go to standard output.")
-    if todo:
-        with messages.bar(messages.label([job.source for job in todo]), len(todo)) as update:
-            failed += _Line(steps, options, update).run(todo)
-    if skipped and not options.quiet:
-        messages.complain(
-            f"{skipped} left out, since {'its' if skipped == 1 else 'their'} output exists."
-        )
-    if failed and total > 1:
-        messages.complain(f"{failed} of {total} failed.")
-    return int(failed > 0)
-
-
-class _Line:
-    """The files on their way: some are read ahead, one is coded, some are being written."""
-
-    def __init__(self, steps: Steps, options: argparse.Namespace, update: Callable) -> None:
-        self._steps, self._options, self._update = steps, options, update
-        self._failed = 0
-        self._writing: list[tuple[Job, futures.Future, dict[str, Any], str, float]] = []
-        self._readers: futures.ThreadPoolExecutor | None = None
-        self._writers: futures.ThreadPoolExecutor | None = None
-
-    def run(self, todo: list[Job]) -> int:
-        """How many failed."""
-        from concurrent import futures
-
-        ahead = self._options.jobs
-        if len(todo) > 1:
-            self._readers = futures.ThreadPoolExecutor(ahead)
-            self._writers = futures.ThreadPoolExecutor(ahead)
-        reading: dict[int, futures.Future | None] = {}
-        try:
-            for i, job in enumerate(todo):
-                for k in range(i, min(i + 1 + ahead, len(todo))):
-                    if k not in reading:
-                        reading[k] = self._start(self._readers, self._read, todo[k])
-                start = time.perf_counter()
-                made = self._attempt(job, reading[i].result)
-                reading[i] = None  # a picture is kept no longer than it is needed
-                if made is not None:
-                    made = self._attempt(job, functools.partial(self._steps.code, job, made))
-                if made is not None:
-                    output, found, sentence = made
-                    future = self._start(self._writers, self._steps.write, job, output)
-                    self._writing.append((job, future, found, sentence, start))
-                    made = output = None
-                self._finish(ahead if i + 1 < len(todo) else 0)
-                if process.signals:
-                    raise KeyboardInterrupt
-        finally:
-            if self._readers is not None:
-                # One may wait for a pipe for ever. What is made already is still written.
-                self._readers.shutdown(wait=False, cancel_futures=True)
-                self._writers.shutdown()
-        return self._failed
-
-    def _start(
-        self, pool: futures.ThreadPoolExecutor | None, step: Callable, *arguments: Any
-    ) -> futures.Future:
-        """Runs a step in a thread; of a single file here, so that an interrupt reaches it."""
-        from concurrent import futures
-
-        if pool is not None:
-            return pool.submit(step, *arguments)
-        done: futures.Future = futures.Future()
-        try:
-            done.set_result(step(*arguments))
-        except BaseException as error:
-            done.set_exception(error)
-        return done
-
-    def _read(self, job: Job) -> Any:
-        job.check()
-        return self._steps.read(job)
-
-    def _attempt(self, job: Job, step: Callable[[], Any]) -> Any:
-        """What reading or coding gives; None after an error that concerns this file alone."""
-        try:
-            return step()
-        except (GLCError, MemoryError, RuntimeError) as error:
-            self._finish(0)  # reports come in the order of the files
-            self._fail(job, error)
-            return None
-
-    def _finish(self, left: int) -> None:
-        """Reports what has been written, and waits until no more than `left` are being."""
-        while len(self._writing) > left:
-            job, future, found, sentence, start = self._writing.pop(0)
-            try:
-                future.result()
-            except (GLCError, MemoryError, RuntimeError) as error:
-                self._fail(job, error)
-                continue
-            self._update(advance=1)
-            seconds = time.perf_counter() - start
-            if self._options.json:
-                names = {"source": job.source, "target": job.target}
-                streams.show(json.dumps({**names, **found, "seconds": round(seconds, 3)}))
-            elif not self._options.quiet:
-                messages.tell(f"{job.source} -> {job.target}: {sentence}, {seconds:.1f} s")
-
-    def _fail(self, job: Job, error: Exception) -> None:
-        if process.signals:
-            raise KeyboardInterrupt from error
-        if isinstance(error, GLCError):
-            # Some say themselves what they are about, and some are about no file.
-            whole = isinstance(error, (OutputError, WeightsError, ConfigError))
-            named = whole or str(error).startswith((job.source, "standard input"))
-            messages.complain(str(error) if named else f"{job.source}: {error}")
-        elif isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-            messages.complain(f"{job.source}: the picture is too large for this machine's memory.")
-        else:
-            raise error
-        self._failed += 1
-        self._update(advance=1)

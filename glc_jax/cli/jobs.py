@@ -7,7 +7,7 @@ folder's shape. Nothing of the user's is lost:
   has it, unless `force` is given;
 - a name that -o gives is, where that file is empty or of the kind that is to be written;
 - a .glc file never takes a picture's name nor a picture a .glc file's, and no output is one of the
-  inputs, `force` or not.
+  inputs, `force` or not. What a picture is made with, the picture of a style say, is an input too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -88,6 +88,18 @@ class Plan(NamedTuple):
     skipped: int = 0
 
 
+def check_habit(inputs: Sequence[str], output: str | None, made: str | None) -> None:
+    """Raises UsageError where the last input is meant as the output, as avifenc takes it.
+
+    made: the suffix of the files to make; None for pictures.
+    """
+    last = Path(inputs[-1])
+    if output is not None or len(inputs) != 2 or last.exists():
+        return
+    if last.suffix.lower() == made or (made is None and images.is_picture_name(last)):
+        raise UsageError(f"{last}: there is no such input; name the output with -o {last}.")
+
+
 def plan(
     inputs: Sequence[str],
     output: str | None,
@@ -95,6 +107,8 @@ def plan(
     suffix: str,
     find: Callable[..., list[Path]],
     existing: Existing = "refuse",
+    mark: str = "",
+    kept: Iterable[str | Path] = (),
 ) -> Plan:
     """Which files to make.
 
@@ -104,6 +118,9 @@ def plan(
       suffix: of the files to make; SUFFIX where they are .glc files, else they are pictures.
       find: the files in a folder that are meant: `find_glc` or `images.find`.
       existing: what becomes of files that have the outputs' names.
+      mark: what the name of a file that is put beside its source has before the suffix. Such a
+        file, found in a folder beside its source, is no input.
+      kept: further files that no output is to replace.
 
     Raises:
       UsageError: inputs and output do not go together.
@@ -122,10 +139,11 @@ def plan(
     if not into_folder and several:
         _check_folder(output)
     elif not into_folder:
-        return _single(inputs[0], output, suffix, existing)
+        return _single(inputs[0], output, suffix, existing, kept)
 
     errors: list[GLCError] = []
     targets: dict[Path, Path] = {}  # of each source, its own suffix still on it
+    walked: set[Path] = set()
     for item in inputs:
         try:
             sources = find(item, unreadable=errors) if os.path.isdir(item) else [Path(item)]
@@ -135,17 +153,21 @@ def plan(
         base = Path(item) if os.path.isdir(item) else Path(item).parent
         for source in sources:
             targets[source] = Path(base if output is None else output, source.relative_to(base))
+        walked.update(sources if os.path.isdir(item) else ())
+    names = _names(targets, suffix, mark)
+    if mark:  # what was made in a folder before is not made into more
+        made = {os.path.realpath(name) for name in names.values() if name.stem.endswith(mark)}
+        for source in walked:
+            if os.path.realpath(source) in made:
+                del targets[source]
+        names = _names(targets, suffix, mark)
 
     jobs: list[Job] = []
     skipped = 0
     there: list[Path] = []
-    uses = Counter(target.with_suffix(suffix) for target in targets.values())
     taken: dict[Path, Path] = {}
-    own = _identities(targets)
-    for source, target in targets.items():
-        name = target.with_suffix(suffix)
-        if uses[name] > 1:  # a.jpg and a.png become a.jpg.glc and a.png.glc
-            name = target.with_name(target.name + suffix)
+    own = _identities([*targets, *kept])
+    for source, name in names.items():
         if name in taken:
             errors.append(OutputError(f"{source}: would be {name}, as {taken[name]} is already."))
         elif _identity(name) in own:
@@ -163,6 +185,29 @@ def plan(
     return Plan(jobs, errors, failed, skipped)
 
 
+def _names(targets: Mapping[Path, Path], suffix: str, mark: str) -> dict[Path, Path]:
+    """The name of each source's output; targets have the suffix of the source."""
+    endings = {
+        source: mark + suffix if mark and _same_folder(source, target) else suffix
+        for source, target in targets.items()
+    }
+    names = {
+        source: target.with_name(target.stem + endings[source])
+        for source, target in targets.items()
+    }
+    uses = Counter(names.values())
+    return {  # a.jpg and a.png become a.jpg.glc and a.png.glc
+        source: targets[source].with_name(targets[source].name + endings[source])
+        if uses[name] > 1
+        else name
+        for source, name in names.items()
+    }
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    return os.path.realpath(one.parent) == os.path.realpath(other.parent)
+
+
 def _check_folder(output: str) -> None:
     """Raises UsageError where several inputs have a file to go to, or the name of one."""
     if os.path.exists(output):
@@ -174,9 +219,11 @@ def _check_folder(output: str) -> None:
         )
 
 
-def _single(source: str, output: str, suffix: str, existing: Existing) -> Plan:
+def _single(
+    source: str, output: str, suffix: str, existing: Existing, kept: Iterable[str | Path]
+) -> Plan:
     """The plan of one input and the file that -o names."""
-    if _identity(output) in _identities([source]):
+    if _identity(output) in _identities([source, *kept]):
         raise _input_error(output)
     if suffix == SUFFIX and images.is_picture_name(output):
         raise OutputError(
@@ -230,7 +277,7 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _identities(paths: Sequence[str | Path] | dict[Path, Path]) -> set[tuple[int, int]]:
+def _identities(paths: Iterable[str | Path]) -> set[tuple[int, int]]:
     return {found for path in paths if (found := _identity(path)) is not None}
 
 

@@ -18,11 +18,11 @@ DAMAGED, NO_WEIGHTS = 1, 3
 
 def info(options: argparse.Namespace) -> int:
     """`glc info`."""
-    from glc_jax import facts, weights
+    from glc_jax import companions, facts, weights
 
     known = None
     if options.weights is not None or weights.VARIABLE in os.environ:
-        known = weights.describe(weights.resolve(options.weights))
+        known = companions.describe_model(weights.resolve(options.weights))
 
     def show(source: str) -> None:
         data = jobs.read(source)
@@ -55,7 +55,7 @@ def models(options: argparse.Namespace) -> int:
 
 def verify(options: argparse.Namespace) -> int:
     """`glc verify`: decodes the symbols, which every check is about, and draws nothing."""
-    from glc_jax import weights
+    from glc_jax import companions, weights
 
     if options.conformance is not None:
         return _conformance(options)
@@ -63,7 +63,7 @@ def verify(options: argparse.Namespace) -> int:
         raise UsageError("name .glc files or folders to verify.")
     given = None if options.weights is None else weights.resolve(options.weights)
     if given is not None:
-        weights.describe(given)
+        companions.describe_model(given)
     sources, errors = _files(options.inputs)
     found = [DAMAGED] * len(errors)
     for source in sources:

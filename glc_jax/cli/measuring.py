@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from glc_jax.cli import coding, messages, process, streams
+from glc_jax.cli import coding, messages, pictures, process, streams
 from glc_jax.cli.jobs import UsageError
 from glc_jax.errors import ConfigError, WeightsError
 
 
 def evaluate(options: argparse.Namespace) -> int:
     """`glc evaluate`."""
-    from glc_jax import weights
+    from glc_jax import companions, weights
 
-    coding.check_background(options.background)
+    pictures.check_background(options.background)
     path = weights.resolve(options.weights)
-    coding.check_rates("--rates", options.rates, weights.describe(path))
+    coding.check_rates("--rates", options.rates, companions.describe_model(path))
     process.prepare_jax(options.device)
     try:
         found = _measured(options, path)
@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> int:
 
 def _measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     """What the report holds; it is written."""
-    from glc_jax import evaluation, weights
+    from glc_jax import companions, evaluation, weights
     from glc_jax.evaluation import datasets, methods
     from glc_jax.metrics import inception_weights
 
@@ -49,7 +49,7 @@ def _measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
         known = ", ".join(methods.ENCODERS)
         raise UsageError(f"--against takes {known} and weights. {error}") from error
     for other in paths:
-        coding.check_rates("--against", options.rates, weights.describe(other))
+        coding.check_rates("--against", options.rates, companions.describe_model(other))
     dataset = datasets.load(
         options.folder,
         options.dataset,

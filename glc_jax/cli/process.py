@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import glob
 import importlib.util
@@ -86,10 +87,12 @@ def load_codec(
     max_memory: int | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
+    **companions: Path,
 ) -> Codec:
     """The codec of a weights file.
 
     It is loaded when the first input has turned out to be usable, and kept for the others.
+    companions: "restorer" or "stylist", as `codec.load` takes them.
 
     Raises:
       InputError: a plugin cannot be imported.
@@ -97,12 +100,21 @@ def load_codec(
       ConfigError: there is no such device.
     """
     with _loading:  # the threads that read pictures ask for it as well
-        return _load(path, max_memory, device, tuple(plugins))
+        return _load(path, max_memory, device, tuple(plugins), **companions)
+
+
+def load_for(options: argparse.Namespace, path: Path, **companions: Path) -> Codec:
+    """The same, as the options of a command have it."""
+    return load_codec(path, options.max_memory, options.device, options.plugins, **companions)
 
 
 @functools.lru_cache(maxsize=2)
 def _load(
-    path: Path, max_memory: int | None, device: str | None, plugins: tuple[str, ...]
+    path: Path,
+    max_memory: int | None,
+    device: str | None,
+    plugins: tuple[str, ...],
+    **companions: Path,
 ) -> Codec:
     prepare_jax(device)
     import jax
@@ -115,4 +127,4 @@ def _load(
         reason = str(error).splitlines()[0]
         asked = device or os.environ.get("JAX_PLATFORMS", "any")
         raise ConfigError(f"JAX finds no device of the kind {asked!r} ({reason}).") from error
-    return codec.load(path, max_memory, plugins)
+    return codec.load(path, max_memory, plugins, **companions)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glc_jax import weights
+from glc_jax import companions, weights
 from glc_jax.cli import process
 from tests.cli.stand_in import StandIn
 
@@ -28,3 +28,21 @@ def here(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def companion(here, monkeypatch):
+    """Packs companions of the model, or of a stranger's: `companion("restorer", base=None)`."""
+    packaged = {}
+    monkeypatch.setattr(weights, "packaged", lambda: packaged)
+    own = weights.load(weights.resolve())
+
+    def save(kind, base=own, name=None):
+        name = name or f"stand-in-{kind}"
+        path = here.parent / f"{name}.safetensors"
+        params = {"kernel": np.ones(3, np.float32)}
+        companions.save(path, kind, name, params, base, {"of": "a test"})
+        packaged[name] = path
+        return path
+
+    return save

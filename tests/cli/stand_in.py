@@ -16,13 +16,17 @@ HEIGHT, WIDTH = 48, 64
 
 
 class StandIn:
-    """A codec whose files have 100 bytes of payload at rate 0 and 400 at rate 3."""
+    """A codec whose files have 100 bytes of payload at rate 0 and 400 at rate 3.
+
+    Restored they have 5 less. A style is its first value.
+    """
 
     highest_rate = 3.0
 
-    def __init__(self, path, max_memory=None, device=None, plugins=()):
+    def __init__(self, path, max_memory=None, device=None, plugins=(), restorer=None, stylist=None):
         self.fingerprint = weights.describe(path).fingerprint
         self.max_memory = max_memory
+        self.restorer, self.stylist = restorer, stylist
 
     def require_memory(self, height, width, operation):
         """A byte for each pixel."""
@@ -36,27 +40,40 @@ class StandIn:
             raise InputError(f"rate {rate} is not within 0 .. 3.")
         return bitstream.rate_of(bitstream.nearest_level(rate, 3), 3)
 
-    def compress(self, image, rate):
+    def compress(self, image, rate, restore=False):
+        assert restore == (self.restorer is not None)
         height, width, _ = image.shape
-        payload = bytes(round(100 + 100 * rate))
+        payload = bytes(round(100 + 100 * rate) - 5 * restore)
         return bitstream.serialise(
             bitstream.Container(
                 width, height, bitstream.nearest_level(rate, 3), self.fingerprint, payload, 0, 7
             )
         )
 
-    def compress_to_size(self, image, target_bytes):
-        rates = [
-            rate for rate in (3.0, 2.0, 1.0) if len(self.compress(image, rate)) <= target_bytes
-        ]
-        rate = rates[0] if rates else 0.0
-        return self.compress(image, rate), rate
+    def compress_to_size(self, image, target_bytes, restore=False):
+        files = {rate: self.compress(image, rate, restore) for rate in (3.0, 2.0, 1.0, 0.0)}
+        fitting = [rate for rate, data in files.items() if len(data) <= target_bytes]
+        rate = fitting[0] if fitting else 0.0
+        return files[rate], rate
 
-    def decompress(self, data, preview, max_pixels):
+    def decompress(self, data, max_pixels, preview=False, style=None, strength=None):
         container = bitstream.parse(data, max_pixels=max_pixels)
         if container.fingerprint != self.fingerprint:
             raise BitstreamError("other weights.")
-        return np.full((container.height, container.width, 3), 9 if preview else 200, np.uint8)
+        image = np.full((container.height, container.width, 3), 9 if preview else 200, np.uint8)
+        return image if style is None else self.styled(image, style, strength)
+
+    def restore(self, image, rate):
+        assert self.restorer is not None
+        return np.full_like(image, 100 + 10 * rate)
+
+    def stylise(self, image, style, strength, rate):
+        return self.styled(np.full_like(image, 100 + 10 * rate), style, strength)
+
+    def styled(self, image, style, strength):
+        assert self.stylist is not None
+        assert style.dtype == np.uint8
+        return np.full_like(image, (1 - strength) * image[0, 0, 0] + strength * style[0, 0, 0])
 
     def verify(self, data, max_pixels):
         if any(bitstream.parse(data, max_pixels=max_pixels).payload):

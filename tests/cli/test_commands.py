@@ -265,7 +265,7 @@ def test_files_are_read_and_written_beside_the_coding(here, capsys, monkeypatch,
         most[0] = max(most[0], ahead[0])
         return found
 
-    def counted_compress(self, image, rate):
+    def counted_compress(self, image, rate, restore):
         assert threading.current_thread() is threading.main_thread()
         time.sleep(0.05)
         ahead[0] -= 1
@@ -478,7 +478,7 @@ def test_wrong_usage(here, capsys, arguments):
     ],
 )
 def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, status, says):
-    def fail(self, image, rate):
+    def fail(self, image, rate, restore):
         raise failure
 
     monkeypatch.setattr(StandIn, "compress", fail)
@@ -492,7 +492,7 @@ def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, statu
 def test_interrupt_that_other_code_swallows_still_stops(here, capsys, monkeypatch):
     """JAX drops exceptions raised in its callbacks, and turns some into others."""
 
-    def swallow(self, image, rate):
+    def swallow(self, image, rate, restore):
         with contextlib.suppress(KeyboardInterrupt):
             process.interrupt(15, None)
         raise InputError("what the interrupt was turned into.")
@@ -520,7 +520,7 @@ def test_signal_ends_the_process(here, number):
 
 
 def test_defects_of_ours_keep_their_traceback(here, monkeypatch):
-    def fail(self, image, rate):
+    def fail(self, image, rate, restore):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(StandIn, "compress", fail)

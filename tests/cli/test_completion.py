@@ -28,7 +28,14 @@ def test_commands_options_and_names(tmp_path):
     (tmp_path / "own.safetensors").write_bytes(b"")
     (tmp_path / "photo.jpg").write_bytes(b"")
     assert {"compress", "convert"} <= offered("glc co", tmp_path)
+    assert offered("glc restore --resto", tmp_path) == {"--restorer"}
+    assert {"--style", "--style-strength"} <= offered("glc decompress --st", tmp_path)
     assert {"--target-bytes", "--target-bpp"} <= offered("glc compress --target", tmp_path)
     assert offered("glc verify --device ", tmp_path) == {"cpu", "gpu", "tpu"}
-    assert {"tiny", "own.safetensors"} <= offered("glc compress --weights ", tmp_path)
+    assert offered("glc compress --weights ", tmp_path) == {"tiny", "own.safetensors"}
+    for option in ("restore --restorer", "stylise --stylist"):
+        companions = offered(f"glc {option} ", tmp_path)
+        assert "own.safetensors" in companions
+        assert "tiny" not in companions  # which is a model
+    assert "photo.jpg" in offered("glc stylise a.png --style ph", tmp_path)
     assert "photo.jpg" in offered("glc compress ph", tmp_path)
