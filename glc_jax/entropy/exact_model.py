@@ -16,20 +16,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
+from glc_jax.entropy import later
 from glc_jax.entropy import program as programs
 from glc_jax.entropy import sizes as sizes_of
 from glc_jax.entropy.families import Family, from_file
 from glc_jax.entropy.group_coders import GroupCoder
 from glc_jax.entropy.groups import Block, put, take
-from glc_jax.entropy.integer import Arithmetic, Array, arithmetic_for, x64
+from glc_jax.entropy.integer import Arithmetic, Array, arithmetic_for, wide_enough
 from glc_jax.entropy.operations import require
 from glc_jax.entropy.program import Program
 from glc_jax.entropy.range_coder import RangeDecoder, RangeEncoder
 from glc_jax.entropy.tables import RESIDUAL_LIMIT
 from glc_jax.errors import WeightsError
+
+jax = later.module("jax")
 
 VERSION = 1
 CENTRE_LIMIT = (1 << 27) - 1
@@ -346,8 +348,8 @@ class ExactModel:
             (name, tuple(np.atleast_1d(program.exponents[name]).tolist()))
             for name in group.coder.parameters
         )
-        run = _run_group if self.arithmetic.xp is np else _compiled
-        with x64():
+        run = _run_group if self.arithmetic.xp is np else _compiled()
+        with wide_enough(self.arithmetic):
             prepared = program.prepared(self.arithmetic)
             return run(
                 self.arithmetic,
@@ -387,7 +389,9 @@ def _run_group(arithmetic, structure, sizes, coder, exponents, prepared, inputs)
     return coder.index(arithmetic.xp, known, **picked), outputs
 
 
-_compiled = functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))(_run_group)
+@functools.cache
+def _compiled() -> Callable[..., tuple[Array, dict[str, Array]]]:
+    return jax.jit(_run_group, static_argnums=(0, 1, 2, 3, 4))
 
 
 def _program(tree: Mapping[str, Any], number: str) -> Program:

@@ -19,18 +19,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from glc_jax.entropy import later
 from glc_jax.entropy.families import Family
 from glc_jax.errors import ConfigError
 
-State = dict[str, jax.Array]
-Quantise = Callable[[jax.Array, jax.Array | None], tuple[jax.Array, jax.Array]]
+if TYPE_CHECKING:
+    import jax
+
+jnp, lax = later.module("jax.numpy"), later.module("jax.lax")
+
+State = dict[str, "jax.Array"]
+Quantise = Callable[["jax.Array", "jax.Array | None"], tuple["jax.Array", "jax.Array"]]
 """(residuals, the scale of their distributions or None) -> what the decoder gets of them, what the
 bits are counted of."""
 
@@ -139,7 +142,7 @@ class CodedLatent(NamedTuple):
     quantised: Any
 
 
-Vectors = Callable[[Latent, Any, jax.Array], jax.Array]
+Vectors = Callable[[Latent, Any, "jax.Array"], "jax.Array"]
 """(latent, what its part's `quantise` gave, target) -> the vectors that go on."""
 
 

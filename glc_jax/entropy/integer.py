@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
+
+from glc_jax.entropy import later
+
+jax, jnp, lax = map(later.module, ("jax", "jax.numpy", "jax.lax"))
 
 LIMIT = 127 * 256 + 127
 """Activations and weights lie in -LIMIT .. LIMIT, so that both bytes of one are signed bytes."""
@@ -47,6 +48,11 @@ def x64() -> contextlib.AbstractContextManager:
     from jax.experimental import enable_x64
 
     return enable_x64()
+
+
+def wide_enough(arithmetic: Arithmetic) -> contextlib.AbstractContextManager:
+    """A context in which the arithmetic carries all its bits: `x64` where JAX computes."""
+    return contextlib.nullcontext() if arithmetic.xp is np else x64()
 
 
 class Arithmetic(Protocol):

@@ -23,16 +23,18 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
+from glc_jax.entropy import later
 from glc_jax.entropy import sizes as sizes_of
-from glc_jax.entropy.integer import Arithmetic, Array, arithmetic_for, x64
+from glc_jax.entropy.integer import Arithmetic, Array, arithmetic_for, wide_enough
 from glc_jax.entropy.operations import BOUND, MAX_RANK, OPERATIONS, Kind, require
 from glc_jax.errors import WeightsError
+
+jax = later.module("jax")
 
 VERSION = 1
 MAX_OPERATIONS = 4096
@@ -145,10 +147,10 @@ class Program:
     def run(self, arithmetic: Arithmetic, inputs: Sequence[Array]) -> dict[str, Array]:
         """The outputs of integer inputs, as the arithmetic carries them. Compiles once a shape."""
         sizes = self.check([tuple(np.shape(x)) for x in inputs])
-        with x64():
+        with wide_enough(arithmetic):
             prepared = self.prepared(arithmetic)
             carried = [arithmetic.integers(x) for x in inputs]
-            run = execute if arithmetic.xp is np else _compiled
+            run = execute if arithmetic.xp is np else _compiled()
             return run(arithmetic, self.structure, tuple(sorted(sizes.items())), prepared, carried)
 
     def prepared(self, arithmetic: Arithmetic) -> list[Any]:
@@ -271,7 +273,9 @@ def execute(
     return {**outputs, **{index: values[index] for index in watch}}
 
 
-_compiled = functools.partial(jax.jit, static_argnums=(0, 1, 2))(execute)
+@functools.cache
+def _compiled() -> Callable[..., dict[str, Array]]:
+    return jax.jit(execute, static_argnums=(0, 1, 2))
 
 
 def _last_use(

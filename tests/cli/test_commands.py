@@ -25,6 +25,8 @@ from glc_jax.errors import InputError
 from tests.cli.stand_in import HEIGHT, WIDTH, StandIn, Stream, files, picture, said
 from tests.test_images import forbid
 
+CORPUS = Path(__file__).parents[1] / "conformance"
+
 # ---------------------------------------------------------------------------- names
 
 
@@ -718,6 +720,20 @@ def test_info_does_not_import_jax(here):
         "cli.run(['models']); print('jax' in sys.modules)",
     )
     assert loaded.stdout.splitlines()[-1] == "False"
+
+
+def test_the_bytes_of_each_group_of_packaged_weights_are_told_without_jax():
+    loaded = python(
+        "-c",
+        "import sys; from glc_jax import cli; "
+        f"cli.run(['info', '--json', {str(CORPUS / 'packaged_leaves.glc')!r}]); "
+        "print('jax' in sys.modules)",
+    )
+    found, jax = loaded.stdout.splitlines()
+    groups, payload = json.loads(found)["payload"], json.loads(found)["sections"]["payload"]
+    assert list(groups) == ["z", "y/0", "y/1", "y/2", "y/3"]
+    assert payload - 8 < sum(groups.values()) <= payload
+    assert jax == "False"
 
 
 def start_up(*arguments) -> float:

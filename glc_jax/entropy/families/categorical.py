@@ -6,15 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from glc_jax.entropy import later
 from glc_jax.entropy.families.base import Family
 from glc_jax.entropy.group_coders import CategoricalCoder
 from glc_jax.entropy.range_coder import counted_frequencies
 from glc_jax.entropy.row_coders import LogitsCoder
 from glc_jax.errors import WeightsError
+
+jax, jnp = later.module("jax"), later.module("jax.numpy")
 
 
 @dataclasses.dataclass(frozen=True)

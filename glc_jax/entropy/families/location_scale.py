@@ -10,18 +10,22 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from glc_jax.entropy import distributions, heavy_tails, table_making, tables
-from glc_jax.entropy.bounds import lower_bound, upper_bound
-from glc_jax.entropy.distributions import Standard
+from glc_jax.entropy import later, table_making, tables
 from glc_jax.entropy.families.base import Family
 from glc_jax.entropy.group_coders import TableCoder
 from glc_jax.entropy.integer import x64
+
+if TYPE_CHECKING:
+    from glc_jax.entropy.distributions import Standard
+
+jax, jnp = later.module("jax"), later.module("jax.numpy")
+bounds = later.module("glc_jax.entropy.bounds")
+distributions = later.module("glc_jax.entropy.distributions")
+heavy_tails = later.module("glc_jax.entropy.heavy_tails")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +66,11 @@ class LocationScale(Family):
 
     def spread(self, *, scale: jax.Array, **_: jax.Array) -> jax.Array:
         """The scale, bounded from below."""
-        return lower_bound(jnp.asarray(scale), self.smallest_scale)
+        return bounds.lower_bound(jnp.asarray(scale), self.smallest_scale)
 
     def bits(self, values: jax.Array, *, scale: jax.Array, **_: jax.Array) -> jax.Array:
         """See `Family.bits`: of residuals, whatever their mean."""
-        scale = lower_bound(jnp.asarray(scale), self.smallest_scale)
+        scale = bounds.lower_bound(jnp.asarray(scale), self.smallest_scale)
         return distributions.bin_bits(values, scale, self.standard())
 
     def trainable(self) -> Self:
@@ -180,12 +184,13 @@ class GeneralisedGaussian(LocationScale):
     ) -> jax.Array:
         """See `Family.bits`: of residuals, whatever their mean."""
         scale, shape = jnp.asarray(scale), jnp.asarray(shape)
-        shape = upper_bound(lower_bound(shape, self.shapes[0]), self.shapes[-1])
+        shape = bounds.upper_bound(bounds.lower_bound(shape, self.shapes[0]), self.shapes[-1])
         smallest = self.smallest_scale
         if self.training_scales:
-            grid, bounds = np.log2(self.shapes), np.log2(self.training_scales)
-            smallest = jnp.exp2(jnp.interp(jnp.log2(jax.lax.stop_gradient(shape)), grid, bounds))
-        return distributions.bin_bits(values, lower_bound(scale, smallest), self.standard(), shape)
+            grid, logs = np.log2(self.shapes), np.log2(self.training_scales)
+            smallest = jnp.exp2(jnp.interp(jnp.log2(jax.lax.stop_gradient(shape)), grid, logs))
+        scale = bounds.lower_bound(scale, smallest)
+        return distributions.bin_bits(values, scale, self.standard(), shape)
 
     def trainable(self) -> Self:
         """With scales bounded by `training_scales`."""

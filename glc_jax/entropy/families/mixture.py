@@ -6,17 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar, Self
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from glc_jax.entropy import distributions
-from glc_jax.entropy.bounds import lower_bound
+from glc_jax.entropy import later
 from glc_jax.entropy.families.base import Family
 from glc_jax.entropy.families.location_scale import Gaussian, Laplace, LocationScale, Logistic
 from glc_jax.entropy.row_coders import MixtureCoder
 from glc_jax.entropy.tables import integers
 from glc_jax.errors import WeightsError
+
+jax, jnp = later.module("jax"), later.module("jax.numpy")
+bounds = later.module("glc_jax.entropy.bounds")
+distributions = later.module("glc_jax.entropy.distributions")
 
 _COMPONENTS: dict[str, type[LocationScale]] = {
     "gaussian": Gaussian,
@@ -77,7 +78,7 @@ class Mixture(Family):
             jnp.asarray(p).reshape(*p.shape[:-1], -1, self.components)
             for p in (weight, mean, scale)
         )
-        return weight, mean, lower_bound(scale, self.smallest_scale)
+        return weight, mean, bounds.lower_bound(scale, self.smallest_scale)
 
     def spread(self, *, weight: jax.Array, mean: jax.Array, scale: jax.Array) -> jax.Array:
         """sqrt(E[scale^2 + mean^2] - E[mean]^2) over the components."""

@@ -11,16 +11,16 @@ import itertools
 from collections.abc import Mapping
 from typing import ClassVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from glc_jax.entropy import table_making
-from glc_jax.entropy.distributions import log1mexp
+from glc_jax.entropy import later, table_making
 from glc_jax.entropy.families.base import Family
 from glc_jax.entropy.group_coders import TableCoder
 from glc_jax.entropy.integer import x64
 from glc_jax.entropy.tables import ChannelTables
+
+jax, jnp = later.module("jax"), later.module("jax.numpy")
+distributions = later.module("glc_jax.entropy.distributions")
 
 _LOG2_E = 1.4426950408889634
 _WINDOW = 1024  # values that a table may hold lie in -1024 .. 1024; others are escapes
@@ -111,7 +111,7 @@ class DeepFactorized(Static):
         log_far, log_near = jax.nn.log_sigmoid(far), jax.nn.log_sigmoid(near)
         fall = log_near - log_far
         falls = fall > 0.5
-        by_difference = log_near + log1mexp(jnp.where(falls, fall, 1.0))
+        by_difference = log_near + distributions.log1mexp(jnp.where(falls, fall, 1.0))
 
         def log_density(x: jax.Array) -> jax.Array:
             logits, slope = jax.jvp(lambda x: self._logits(x, weights), (x,), (jnp.ones_like(x),))
@@ -180,4 +180,4 @@ def _log_cosh(x: jax.Array) -> jax.Array:
 
 def _log_sinh(x: jax.Array) -> jax.Array:
     """For x > 0."""
-    return x + log1mexp(2 * x) - np.log(2)
+    return x + distributions.log1mexp(2 * x) - np.log(2)
