@@ -116,12 +116,12 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
     if stage == "restore":
+        config.batch = 4
         config.steps = 4000
-        config.optimizer.learning_rate = 4e-4
+        config.optimizer.learning_rate = 3e-4
         config.optimizer.tail_steps = 2000
-        config.losses.multiscale_l1 = 0.0
+        config.losses.update({"l1": 1.0, "lpips": 1.0, "spectral_excess": 2.0, "rate": 0.5})
         config.losses.code_prediction = 0.0  # the packaged model has no predictor
-        config.losses.rate = 0.1
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
     return config
