@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import glc_jax
-from glc_jax import bitstream, weights
+from glc_jax import bitstream, companions, weights
 from glc_jax import codec as codec_module
 from glc_jax.codec import Codec
 from glc_jax.errors import BitstreamError, InputError, WeightsError
@@ -130,6 +130,30 @@ def test_target_size_gives_the_highest_rate_that_fits(codec, image):
     assert len(codec.compress(image, rate=rate + 3 / bitstream.RATE_LEVELS)) > middle
     assert codec.compress_to_size(image, target_bytes=1)[1] == 0
     assert codec.compress_to_size(image, target_bytes=10**6)[1] == 3
+
+
+def test_a_restored_file_is_the_restorers_and_any_codec_of_the_weights_reads_it(
+    codec, image, data, tmp_path
+):
+    codec.save(tmp_path / "base.safetensors")
+    base = weights.load(tmp_path / "base.safetensors")
+    flat = weights.flatten(companions.encoder_side(base.tree["params"]))
+    own = weights.unflatten({path: np.float32(1.1) * leaf for path, leaf in flat})
+    companions.save(tmp_path / "own.safetensors", "restorer", "own", own, base, {})
+    restoring = Codec(base, restorer=tmp_path / "own.safetensors")
+    assert restoring.compress(image, rate=1.5) == data
+    # As a model would whose own encoder this is; what decodes is not of the encoder's side.
+    tree = {**base.tree, "params": companions.restoring(base.tree["params"], own)}
+    whole = Codec(dataclasses.replace(base, tree=tree))
+    file = restoring.compress(image, rate=1.5, restore=True)
+    assert file == whole.compress(image, rate=1.5) != data
+    assert restoring.compress_to_size(image, len(file), restore=True) == (
+        whole.compress_to_size(image, len(file))
+    )
+    restored = codec.decompress(restoring.compress(image, rate=3, restore=True))
+    np.testing.assert_array_equal(restoring.restore(image), restored)
+    with pytest.raises(WeightsError, match="have no restorer"):
+        codec.compress(image, restore=True)
 
 
 def test_sides_are_padded_with_the_edge(codec, image):

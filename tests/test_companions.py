@@ -90,6 +90,11 @@ def test_the_packaged_companion_is_found_by_its_model_and_kind(base, tmp_path, m
         own = parameters(ord(name), ["g_a/kernel"])
         companions.save(packaged[name], kind, name, own, of, {})
     monkeypatch.setattr(weights, "packaged", lambda: packaged)
+    weights._packaged_fingerprints.cache_clear()
+    marks = {name: weights.describe(path).fingerprint for name, path in packaged.items()}
+    assert weights.find(marks["base"]) == packaged["base"]
+    assert weights.find(marks["c"]) is None  # no file is made with a companion alone
+    weights._packaged_fingerprints.cache_clear()
     found = companions.load(RESTORER, base)
     assert (found["g_a"]["kernel"] == PATHS.index("g_a/kernel") + ord("c")).all()
     with pytest.raises(WeightsError, match=r"'other' have no styliser .*--styliser"):

@@ -52,6 +52,27 @@ def test_the_parts_of_two_hosts_are_the_whole_batches():
             np.testing.assert_array_equal(joined, batch[name])
 
 
+def test_what_comes_beside_held_out_pictures_is_the_same_every_time_and_on_every_host():
+    def noisy(crop, rng):
+        return np.stack([crop[..., 0], *rng.integers(0, 256, (2, 8, 8))], -1).astype(np.uint8)
+
+    def batches(shard=(0, 1)):
+        source = Source(7, small=(1,))
+        return evaluation.held_out_batches(
+            source, batch=4, crop=8, shard=shard, beside={"degraded": noisy}
+        )
+
+    whole, again, parts = batches(), batches(), [batches((part, 2)) for part in (0, 1)]
+    for number, batch in enumerate(whole):
+        beside = batch["degraded"]
+        np.testing.assert_array_equal(beside[..., 0], batch["image"][..., 0])
+        np.testing.assert_array_equal(beside, again[number]["degraded"])
+        joined = np.concatenate([part[number]["degraded"] for part in parts])
+        np.testing.assert_array_equal(joined, beside)
+    draws = {b.tobytes() for batch in whole for b in batch["degraded"][batch["weight"] > 0][..., 1]}
+    assert len(draws) == 6  # each picture has its own
+
+
 def test_sums_are_of_what_is_shown_of_the_pictures_that_count():
     def reconstruct(model, variables, images, beside):
         x_hat = images / 127.5 - 1

@@ -86,6 +86,26 @@ def test_perceptual_losses_see_the_same_piece_of_both_pictures_wherever_it_lies(
     assert jittered(image, image, 0, jax.random.key(0))[0] is image
 
 
+@pytest.mark.parametrize("kind", [objectives.LPIPS, objectives.DISTS])
+def test_perceptual_losses_jitter_by_the_steps_key(kind, monkeypatch):
+    seen = []
+
+    def difference(params, x, y, *rest):
+        seen.append((params, x, y, *rest))
+        return jnp.zeros(2)
+
+    for name in ("lpips", "dists"):
+        monkeypatch.setattr(objectives.perceptual, name, difference)
+    x_hat, images = jax.random.normal(jax.random.key(0), (2, 2, 40, 40, 3))
+    networks, key = {"lpips_alex": "alex", "dists": "vgg"}, jax.random.key(3)
+    loss = kind("mine", 1.0, jitter=8)
+    assert float(loss(x_hat, images, networks, key)) == 0
+    (params, x, y, *_) = seen[0]
+    assert params == networks[loss.networks[0]]
+    for found, expected in zip((x, y), jittered(x_hat, images, 8, key), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_a_jitter_that_leaves_nothing_is_refused():
     config = read(small.config(1, jitter=16))
     with pytest.raises(ConfigError, match="at least 32 pixels must be left"):
