@@ -35,8 +35,14 @@ MOST_WORK = 1.75
 PICTURE_BYTES = 8
 """Of each pixel, beside the maps: the picture in and out."""
 
-ENTROPY_BYTES = 256
-"""Of each value of y while the entropy networks run, as measured: they take y at once."""
+LATENT_BYTES = 12
+"""Of each value of l beside the maps: l on its way between strips and arrays."""
+
+TRANSFORM_BYTES = 40
+"""Of each value of y while g_a and h_a, or g_s, run: by XLA's account 28, what goes in and out."""
+
+BESIDE_CODING_BYTES = 8
+"""Of each value of y while it is coded: l and y, or what is drawn."""
 
 
 class Autoencoder:
@@ -108,8 +114,13 @@ class Autoencoder:
             run(self._generator, plan, params, source, picture, self._memory, to_pixels)
         return picture.pixels
 
-    def needed_bytes(self, height: int, width: int, operation: memory.Operation) -> int:
-        """The least that a picture of this size takes, entropy coding included."""
+    def needed_bytes(
+        self, height: int, width: int, operation: memory.Operation, coding: int = 0
+    ) -> int:
+        """The least that a picture of this size takes.
+
+        coding: bytes of which entropy coding says that it takes them (`ExactModel.needed_bytes`).
+        """
         whole = memory.needed_bytes(self._config, height, width, operation)
         if operation == "estimate":
             return whole
@@ -119,8 +130,10 @@ class Autoencoder:
             maps = plans(self._encoder, height, width)[-1].bytes
         else:
             maps = plans(self._generator, h, w)[-1].bytes
-        entropy = ENTROPY_BYTES * h * w * self._config["latent_channels"]
-        return min(whole, PICTURE_BYTES * height * width + max(maps, entropy))
+        values, picture = h * w * self._config["latent_channels"], PICTURE_BYTES * height * width
+        networks = min(whole, picture + maps + LATENT_BYTES * values)
+        between = max(TRANSFORM_BYTES * values, coding + BESIDE_CODING_BYTES * values)
+        return max(networks, picture + between)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         return height + -height % self._multiple, width + -width % self._multiple

@@ -308,8 +308,15 @@ class Codec:
         left = None
         if self._max_memory is None and jax.default_backend() != "cpu":
             left = _device_free_bytes()
-        needed = self._autoencoder.needed_bytes(height, width, operation)
+        coding = 0
+        if operation != "estimate" and self._weights.has_entropy:
+            coding = self.entropy_model.needed_bytes(*self._coarsest(height, width))
+        needed = self._autoencoder.needed_bytes(height, width, operation, coding)
         return memory.require(needed, self._max_memory, height, width, f"to {operation}", left)
+
+    def _coarsest(self, height: int, width: int) -> tuple[int, int]:
+        """The size of the coarsest latent of a picture."""
+        return -(-height // self._multiple), -(-width // self._multiple)
 
     def nearest_rate(self, rate: float | None) -> float:
         """The rate that a file states where this one is asked for; None: the middle.
@@ -412,8 +419,8 @@ class Codec:
 
         Raises BitstreamError where the file is damaged.
         """
-        h, w = (-(-side // self._multiple) for side in (container.height, container.width))
-        coded = self.entropy_model.decode(container.payload, container.options, h, w)
+        size = self._coarsest(container.height, container.width)
+        coded = self.entropy_model.decode(container.payload, container.options, *size)
         if _check(coded) != container.symbols_check:
             raise BitstreamError("The file is damaged: its check does not match its symbols.")
         return coded

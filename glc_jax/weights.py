@@ -89,6 +89,11 @@ class Weights:
     fingerprint: bytes
 
     @property
+    def has_entropy(self) -> bool:
+        """Whether there is an exact entropy model."""
+        return bool(self.tree.keys() & {"exact", "entropy"})
+
+    @property
     def entropy(self) -> Tree | None:
         """The exact entropy model, also of a file of version 1; None where there is none."""
         if "exact" in self.tree:

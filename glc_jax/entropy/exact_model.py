@@ -9,7 +9,6 @@ The tree comes with a weights file and is not trusted.
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,17 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from glc_jax.entropy import later
+from glc_jax.entropy import later, windows
 from glc_jax.entropy import program as programs
 from glc_jax.entropy import sizes as sizes_of
 from glc_jax.entropy.families import Family, from_file
 from glc_jax.entropy.group_coders import GroupCoder
 from glc_jax.entropy.groups import Block, put, take
-from glc_jax.entropy.integer import Arithmetic, Array, arithmetic_for, wide_enough
+from glc_jax.entropy.integer import Arithmetic, arithmetic_for
 from glc_jax.entropy.operations import require
 from glc_jax.entropy.program import Program
 from glc_jax.entropy.range_coder import RangeDecoder, RangeEncoder
 from glc_jax.entropy.tables import RESIDUAL_LIMIT
+from glc_jax.entropy.windows import Pick, Plan
 from glc_jax.errors import WeightsError
 
 jax = later.module("jax")
@@ -37,6 +37,14 @@ VERSION = 1
 CENTRE_LIMIT = (1 << 27) - 1
 OPTIONS = 2
 """A file has room for the options of so many latents."""
+
+SYMBOL_BYTES = 24
+"""Of each symbol: itself, in its group and in place, its value, its unit, its table."""
+
+WORK_BYTES = 24
+"""Of each symbol, beside these, while a group is quantised, sorted by tables or read."""
+
+_PIECE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,7 @@ class ExactModel:
             self.latents = [_latent(entry) for entry in content["latents"]]
             self._coders: dict[Any, GroupCoder] = {}
             self._prepared: dict[Any, Any] = {}
+            self._plans: dict[Any, Plan] = {}
             self.groups = [
                 self._group(entry, number, tree, make_family)
                 for number, entry in enumerate(content["groups"])
@@ -238,8 +247,39 @@ class ExactModel:
         """The values of a latent, its unit multiplied in, rounded once: float32 [B, H, W, C]."""
         entry = next((latent for latent in self.latents if latent.name == name), None)
         require(entry, f"it has no latent {name!r}")
-        values = np.ldexp(coded.values[name].astype(np.float64), -entry.exponent)
-        return (values * coded.units.get(name, 1.0)).astype(np.float32)
+        found, unit = coded.values[name], coded.units.get(name)
+        result = np.empty(found.shape, np.float32)
+        for row in range(0, found.shape[1], _PIECE_ROWS):
+            rows = np.s_[:, row : row + _PIECE_ROWS]
+            values = np.ldexp(found[rows].astype(np.float64), -entry.exponent)
+            result[rows] = values if unit is None else values * unit[rows]
+        return result
+
+    def needed_bytes(self, height: int, width: int) -> int:
+        """The most that coding or decoding one picture takes at one time.
+
+        Args:
+          height, width: of the coarsest latent, as for `decode`.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
+        kept: dict[str, int] = {}
+        window, sizes = 0, {"h": height, "w": width}
+        for group in self.groups:
+            latent = self.latents[group.latent]
+            shapes[latent.name] = (1, *sizes_of.shape(latent.shape, sizes))
+            if group.program is not None:
+                plan = self._plan(group, [shapes[name] for name in group.reads])
+                window = max(window, plan.bytes)
+                shapes |= {name: kind.shape for name, kind in plan.kinds.items()}
+                needed = self._needed_of(group) & set(plan.kinds)
+                kept |= {name: windows.bytes_of(plan.kinds[name]) for name in needed}
+                kept |= {
+                    f"{name} side by side": 8 * plan.kinds[name].size
+                    for name in group.coder.on_the_fly
+                }
+        symbols = sum(math.prod(shapes[latent.name]) for latent in self.latents)
+        work = max(window, WORK_BYTES * symbols)
+        return sum(kept.values()) + SYMBOL_BYTES * symbols + work
 
     def write(self, coded: Coded, picture: int = 0) -> tuple[bytes, int]:
         """The payload of one picture of a batch, and the options of its latents, one bit each."""
@@ -298,7 +338,7 @@ class ExactModel:
             ) from error
 
     def _walk_as_described(self, batch, sizes, symbols_of) -> Coded:
-        state: dict[str, Array] = {}
+        state: dict[str, np.ndarray] = {}
         exponents: dict[str, Any] = {}
         coded = Coded([], {}, {}, {})
         most = math.prod(sizes_of.shape(self.latents[0].shape, sizes))
@@ -322,7 +362,7 @@ class ExactModel:
         """Runs a group's program; what it gives goes into the state."""
         shape, parameters = coded.symbols[latent.name].shape, {}
         if group.program is None:
-            index: Array = group.coder.index(np, {})
+            index = group.coder.index(np, {})
         else:
             index, given = self._run(group, [state[name] for name in group.reads])
             state.update(given)
@@ -340,26 +380,37 @@ class ExactModel:
             coded.units[latent.name] = np.ldexp(unit, -np.asarray(exponents[latent.unit]))
         return _Known(index, centre, coded.units.get(latent.name), parameters)
 
-    def _run(self, group: GroupEntry, inputs: Sequence[Array]) -> tuple[Array, dict[str, Array]]:
-        """The table of each element, and the program's outputs."""
-        program = group.program
-        sizes = tuple(sorted(program.check([tuple(np.shape(x)) for x in inputs]).items()))
-        exponents = tuple(
-            (name, tuple(np.atleast_1d(program.exponents[name]).tolist()))
-            for name in group.coder.parameters
-        )
-        run = _run_group if self.arithmetic.xp is np else _compiled()
-        with wide_enough(self.arithmetic):
-            prepared = program.prepared(self.arithmetic)
-            return run(
-                self.arithmetic,
-                program.structure,
-                sizes,
-                group.coder,
-                exponents,
-                prepared,
-                list(inputs),
+    def _run(
+        self, group: GroupEntry, inputs: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The table of each element, and those of the program's outputs that are needed."""
+        program, coder = group.program, group.coder
+        plan = self._plan(group, [np.shape(x) for x in inputs])
+        pick = None
+        if coder.parameters:
+            exponents = tuple(
+                (name, tuple(np.atleast_1d(program.exponents[name]).tolist()))
+                for name in coder.parameters
             )
+            pick = Pick(coder.index, coder.parameters, exponents)
+        keep = sorted(set(program.exponents) & self._needed_of(group))
+        given, index = windows.run(program, plan, self.arithmetic, inputs, keep, pick)
+        return coder.index(np, {}) if index is None else index, given
+
+    def _needed_of(self, group: GroupEntry) -> set[str]:
+        """Names of what this group's coding and the groups after it need."""
+        later = self.groups[self.groups.index(group) + 1 :]
+        units = {latent.unit for latent in self.latents if latent.unit}
+        read = {name for one in later for name in one.reads}
+        return read | units | {*group.coder.on_the_fly, *filter(None, [group.centre])}
+
+    def _plan(self, group: GroupEntry, shapes: Sequence[tuple[int, ...]]) -> Plan:
+        """How its program runs over inputs of these shapes."""
+        key = (id(group.program), tuple(shapes))
+        if key not in self._plans:
+            few_shapes = self.arithmetic.xp is not np
+            self._plans[key] = windows.plan(group.program, shapes, few_shapes, windows.WINDOW_BYTES)
+        return self._plans[key]
 
 
 class _Known(NamedTuple):
@@ -379,19 +430,6 @@ def _side_by_side(values: np.ndarray, group: GroupEntry, channels: bool) -> np.n
     count = values.shape[-1] // (group.channels if channels else 1)
     part = take(values, group.blocks, count).astype(np.int64)
     return part.reshape(-1) if count == 1 else part.reshape(-1, count)
-
-
-def _run_group(arithmetic, structure, sizes, coder, exponents, prepared, inputs):
-    carried = [arithmetic.xp.asarray(x).astype(arithmetic.dtype) for x in inputs]
-    outputs = programs.execute(arithmetic, structure, sizes, prepared, carried)
-    known = {name: one[0] if len(one) == 1 else np.asarray(one) for name, one in exponents}
-    picked = {name: outputs[name] for name in coder.parameters}
-    return coder.index(arithmetic.xp, known, **picked), outputs
-
-
-@functools.cache
-def _compiled() -> Callable[..., tuple[Array, dict[str, Array]]]:
-    return jax.jit(_run_group, static_argnums=(0, 1, 2, 3, 4))
 
 
 def _program(tree: Mapping[str, Any], number: str) -> Program:

@@ -24,7 +24,7 @@ import functools
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -185,7 +185,7 @@ class Program:
         """
         key = tuple(shapes)
         if key not in self._checked:
-            sizes = self._bound(key)
+            sizes = self.sizes(key)
             self._kinds(key, sizes)
             self._checked[key] = sizes
         return self._checked[key]
@@ -195,10 +195,13 @@ class Program:
 
         Raises WeightsError for shapes that do not fit, and for what a program may not do.
         """
-        return self._kinds(shapes, self._bound(shapes))
+        return self._kinds(shapes, self.sizes(shapes))
 
-    def _bound(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
-        """The sizes by name."""
+    def sizes(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, int]:
+        """The sizes by name that these shapes of the inputs give.
+
+        Raises WeightsError for shapes that do not fit.
+        """
         declared = self.structure.inputs
         require(len(shapes) == len(declared), f"it takes {len(declared)} inputs")
         return sizes_of.bind([entry["shape"] for entry in declared], shapes)
@@ -243,6 +246,16 @@ class Program:
             raise WeightsError(f"A program of the weights is incomplete: {error}.") from error
 
 
+class Adaptation(Protocol):
+    """Changes to a run; operations are numbered as their results are."""
+
+    def read(self, number: int, values: Sequence[Array]) -> Sequence[Array]:
+        """What an operation reads, instead of these values."""
+
+    def made(self, number: int, value: Array) -> Array:
+        """What an operation gives, instead of this value."""
+
+
 def execute(
     arithmetic: Arithmetic,
     structure: Structure,
@@ -250,10 +263,11 @@ def execute(
     prepared: Sequence[Any],
     inputs: Sequence[Array],
     watch: Sequence[int] = (),
+    adapt: Adaptation | None = None,
 ) -> dict[str, Array]:
     """The outputs by name, and the values numbered in `watch` by their number.
 
-    Everything is taken as checked. Within `x64`.
+    Everything is taken as checked; `adapt` may change what operations see. Within `x64`.
     """
     known = dict(sizes)
     values: dict[int, Array] = dict(enumerate(inputs))
@@ -261,9 +275,13 @@ def execute(
     for number, (operation, arrays) in enumerate(
         zip(structure.operations, prepared, strict=True), start=len(inputs)
     ):
-        read = [values[index] for index in operation["in"]]
+        read: Sequence[Array] = [values[index] for index in operation["in"]]
+        if adapt is not None:
+            read = adapt.read(number, read)
         run = OPERATIONS[operation["op"]].run
         result = run(arithmetic, read, arrays, operation["fields"], known)
+        if adapt is not None:
+            result = adapt.made(number, result)
         if number in kept:
             values[number] = result
         for index in operation["in"]:  # so that a large picture's values do not pile up
