@@ -135,6 +135,11 @@ class Codec:
         return self._weights.provenance
 
     @property
+    def restorer(self) -> weights.Description:
+        """What serves `compress(restore=True)`, from its header; raises `WeightsError`."""
+        return companions.find(companions.RESTORER, self._weights, self._restorer)
+
+    @property
     def highest_rate(self) -> float:
         """The largest rate, that of the last trained point."""
         return float(self.config["model"]["rate_points"] - 1)

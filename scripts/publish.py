@@ -76,6 +76,8 @@ def read_report(path: pathlib.Path, model: weights.Description) -> dict[str, Any
             f"{path}: measures the weights {tested.get('glc')}, and these are "
             f"{model.fingerprint.hex()}; evaluate them first."
         )
+    if found.get("degradations"):
+        raise InputError(f"{path}: measures degraded pictures; evaluate without --degrade.")
     return found
 
 

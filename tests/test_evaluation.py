@@ -132,7 +132,7 @@ def test_numbers_are_those_of_the_files(folder, tmp_path):
 def test_results_file_csv_and_plots(folder, tmp_path):
     found = run(folder, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
-    assert found["schema"] == "glc_jax.evaluation/1"
+    assert found["schema"] == "glc_jax.evaluation/2"
     assert found["methods"][0]["fingerprint"] == b"fake".hex()
     assert {"jax", "numpy", "python", "glc-jax"} <= found["versions"].keys()
     assert found["machine"]["cores"] >= 1

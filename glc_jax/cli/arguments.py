@@ -252,6 +252,7 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
             "glc evaluate photos/ -o report/ --against avif jpeg other.safetensors",
             "glc evaluate kodak/ -o report/ --dataset kodak --weights natural.safetensors",
             "glc evaluate tfds -o report/ --dataset clic2020",
+            "glc evaluate photos/ -o report/ --degrade noise25 blur2 jpeg10 down2 --restore",
         ),
     )
     command.add_argument(
@@ -284,6 +285,21 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
         help="avif, webp, jpeg or jxl, at the nearest file size of each picture; or other weights, "
         "at the same rates",
     )
+    command.add_argument(
+        "--degrade",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="code the pictures as each of these spoils them, and measure against the pictures as "
+        "they are: noise25, blur2, jpeg10, down2, ... (a kind of noise, grain, poisson, blur, "
+        "smear, box, down, resample, jpeg, webp and its strength)",
+    )
+    command.add_argument(
+        "--restore",
+        action="store_true",
+        help="measure the model with its restorer as well, as compress --restore uses it",
+    )
+    options.add_companion(command, "restorer", "what --restore uses")
     command.add_argument(
         "--metrics",
         nargs="+",

@@ -17,11 +17,17 @@ def evaluate(options: argparse.Namespace) -> int:
     from glc_jax import companions, weights
 
     pictures.check_background(options.background)
+    if options.restorer is not None and not options.restore:
+        raise UsageError("--restorer: says what --restore is to use; give --restore as well.")
     path = weights.resolve(options.weights)
-    coding.check_rates("--rates", options.rates, companions.describe_model(path))
+    model = companions.describe_model(path)
+    coding.check_rates("--rates", options.rates, model)
+    named = {}
+    if options.restore:
+        named["restorer"] = companions.find(companions.RESTORER, model, options.restorer).path
     process.prepare_jax(options.device)
     try:
-        found = _measured(options, path)
+        found = _measured(options, path, named)
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"glc evaluate needs {error.name}, of the extra `eval`: pip install 'glc-jax[eval]'."
@@ -31,17 +37,23 @@ def evaluate(options: argparse.Namespace) -> int:
         messages.complain(note)
     for failure in found["failures"]:
         where = f" ({failure['method']}, rate {failure['point']})" if failure["method"] else ""
-        messages.complain(f"{failure['image']}{where}: {failure['reason']}")
+        spoilt = f", {failure['degradation']}" if failure["degradation"] else ""
+        messages.complain(f"{failure['image']}{spoilt}{where}: {failure['reason']}")
     messages.tell(f"Look at {Path(options.output, 'index.html')}")
     return int(bool(found["failures"]))
 
 
-def _measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
-    """What the report holds; it is written."""
+def _measured(options: argparse.Namespace, path: Path, named: Mapping[str, Path]) -> dict[str, Any]:
+    """What the report holds; it is written. named: companions of the model."""
     from glc_jax import companions, evaluation, weights
+    from glc_jax.data import degrade
     from glc_jax.evaluation import datasets, methods
     from glc_jax.metrics import inception_weights
 
+    try:
+        degradations = [degrade.parse(name) for name in dict.fromkeys(options.degrade)]
+    except ConfigError as error:
+        raise UsageError(f"--degrade: {error}") from error
     others = [name for name in options.against if name not in methods.ENCODERS]
     try:
         paths = [weights.resolve(name) for name in others]
@@ -58,17 +70,16 @@ def _measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
         leave_out=options.output,
     )
 
-    def load(path: Path) -> Any:
-        return process.load_codec(path, options.max_memory, options.device, options.plugins)
-
     with messages.bar(dataset.label) as update:
         return evaluation.run(
             dataset,
-            load(path),
+            process.load_for(options, path, **named),
             options.output,
             rates=options.rates,
             against=[name for name in options.against if name in methods.ENCODERS],
-            other_codecs=[load(other) for other in paths],
+            other_codecs=[process.load_for(options, other) for other in paths],
+            degradations=degradations,
+            restore=options.restore,
             metrics=options.metrics,
             inception=options.inception,
             inception_sha256=options.inception_sha256 or inception_weights.SHA256,
@@ -80,19 +91,22 @@ def _measured(options: argparse.Namespace, path: Path) -> dict[str, Any]:
 
 
 def _table(found: Mapping[str, Any]) -> str:
-    """The averages, a line a codec and rate."""
+    """The averages, a line a codec and rate, of degraded pictures also a degradation."""
     labels = {method["id"]: method["label"] for method in found["methods"]}
     columns = [("bpp", "bpp", 4), ("estimated", "bpp_estimated", 4)]
     columns += [
         (about["label"], name, about["decimals"]) for name, about in found["metrics"].items()
     ]
-    lines = [["codec", "rate", *(label for label, _, _ in columns)]]
-    for row in found["averages"]:
+    lines = [["input", "codec", "rate", *(label for label, _, _ in columns)]]
+    for row in [*found["averages"], *({"degradation": "mean", **row} for row in found["means"])]:
+        coded = (labels[row["method"]], row["point"]) if row["method"] else ("not coded", "-")
         values = (
             "-" if row[name] is None else f"{row[name]:.{decimals}f}"
             for _, name, decimals in columns
         )
-        lines.append([labels[row["method"]], row["point"], *values])
+        lines.append([row["degradation"] or "", *coded, *values])
+    if not found["degradations"]:
+        lines = [line[1:] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))

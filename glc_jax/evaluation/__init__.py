@@ -1,6 +1,6 @@
 """Measuring codecs with real files, and the report: `run` does all of it.
 
-datasets     the pictures, and what a data set's name promises
+datasets     the pictures, and what a data set's name promises; degradations of them
 methods      the codecs under test: GLC, and Pillow's encoders at matched sizes
 quality      the metrics of pairs and of sets
 store        what is done already, so that a run can be continued
@@ -8,6 +8,7 @@ results      averages, BD-rates, results.json, items.csv
 published    the paper's curves
 curves       rd_*.png
 page         index.html
+bench        measuring one picture after another
 runner       `run`
 """
 

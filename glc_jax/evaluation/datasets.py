@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import pathlib
+import typing
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,19 @@ class Picture(NamedTuple):
     key: str
     name: str
     load: Callable[[], np.ndarray]
+
+
+class Degradation(typing.Protocol):
+    """What spoils a picture before it is coded, as `glc_jax.data.degrade.parse` gives it.
+
+    name: unique, and fit for a file name.
+    """
+
+    name: str
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """uint8 [H, W, 3] -> uint8 [H, W, 3], the same every time."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -42,10 +43,11 @@ class Compressed(NamedTuple):
 class GLC:
     """A GLC model; a point is a rate.
 
-    id: its name in files and addresses; label: its name for a reader.
+    id: its name in files and addresses; label: its name for a reader; options: of `compress`.
     """
 
     suffix = ".glc"
+    options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, codec: Codec, method_id: str = "glc") -> None:
         self.codec = codec
@@ -64,17 +66,38 @@ class GLC:
     def compress(self, image: np.ndarray, rate: float) -> Compressed:
         """The file of a picture at a rate."""
         start = time.perf_counter()
-        data = self.codec.compress(image, rate=rate)
+        data = self.codec.compress(image, rate=rate, **self.options)
         return Compressed(data, {"rate": rate}, time.perf_counter() - start)
 
     def decompress(self, data: bytes) -> np.ndarray:
         """uint8 [H, W, 3]."""
         return self.codec.decompress(data)
 
-    def estimated_bits(self, image: np.ndarray, rate: float) -> float:
+    def estimated_bits(self, image: np.ndarray, rate: float) -> float | None:
         """The float model's estimate, y and z together, which papers report."""
         estimate = self.codec.estimate(image, rate=rate)
         return float(estimate.bits_y + estimate.bits_z)
+
+
+class Restored(GLC):
+    """A GLC model whose encoder repairs: of its codec, `restorer` and `compress(restore=True)`."""
+
+    options = MappingProxyType({"restore": True})
+
+    def __init__(self, codec: Codec) -> None:
+        """Raises WeightsError where there is no restorer of the model."""
+        super().__init__(codec, "glc-restore")
+        self.label += ", restored"
+        self.restorer = codec.restorer
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides this method's files and pictures, for results.json."""
+        found = {"restorer": self.restorer.name, "restorer_sha256": self.restorer.digest}
+        return super().identity | found
+
+    def estimated_bits(self, image: np.ndarray, rate: float) -> None:
+        """Papers have none of a restored picture, nor has the codec."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

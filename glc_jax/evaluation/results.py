@@ -20,31 +20,40 @@ from glc_jax.evaluation import published
 from glc_jax.evaluation.quality import METRICS, PAIR_METRICS, SET_METRICS
 from glc_jax.metrics.bd_rate import bd_rate
 
-SCHEMA = "glc_jax.evaluation/1"
+SCHEMA = "glc_jax.evaluation/2"
 _VERSIONED = ("glc-jax", "jax", "jaxlib", "flax", "numpy", "pillow")
 _ITEM_COLUMNS = (
-    *("image", "width", "height", "method", "point", "settings"),
+    *("image", "width", "height", "degradation", "method", "point", "settings"),
     *("bytes", "bpp", "bpp_estimated", *PAIR_METRICS),
     *("encode_seconds", "decode_seconds", "warm"),
 )
 
 
+Row = tuple[str | None, str | None, str | None]
+"""Which row of the averages: degradation, method and point."""
+
+
+def row_of(item: Mapping[str, Any]) -> Row:
+    """That of an item."""
+    return item["degradation"], item["method"], item["point"]
+
+
 def averages(
-    items: Iterable[Mapping[str, Any]], distances: Mapping[tuple[str, str], Mapping[str, Any]]
+    items: Iterable[Mapping[str, Any]], distances: Mapping[Row, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """One row for each method and point, in the order of the items.
+    """One row for each degradation, method and point, in the order of the items.
 
     Means over the pictures; a metric's mean is over the pictures that have it. Seconds are over
-    the pictures that needed no compilation, where there are such. `distances` holds FID and KID
-    by (method, point).
+    the pictures that needed no compilation, where there are such. `distances` holds FID and KID.
     """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = collections.defaultdict(list)
+    groups: dict[Row, list[Mapping[str, Any]]] = collections.defaultdict(list)
     for item in items:
-        groups[item["method"], item["point"]].append(item)
+        groups[row_of(item)].append(item)
     rows = []
-    for (method, point), group in groups.items():
+    for (degradation, method, point), group in groups.items():
         warm = [item for item in group if item["warm"]] or group
         row = {
+            "degradation": degradation,
             "method": method,
             "point": point,
             "images": len(group),
@@ -54,10 +63,28 @@ def averages(
         }
         row |= {name: _mean(group, name) for name in PAIR_METRICS}
         row |= {name: None for name in SET_METRICS} | {"kid_std": None, "patches": None}
-        row |= distances.get((method, point), {})
+        row |= distances.get((degradation, method, point), {})
         row |= {name: _mean(warm, name) for name in ("encode_seconds", "decode_seconds")}
         rows.append(row)
     return rows
+
+
+def means(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The means of averages over the degradations, of each method and point."""
+    groups: dict[tuple[str | None, str | None], list[Mapping[str, Any]]]
+    groups = collections.defaultdict(list)
+    for row in rows:
+        groups[row["method"], row["point"]].append(row)
+    names = ("bytes", "bpp", "bpp_estimated", *METRICS, "encode_seconds", "decode_seconds")
+    return [
+        {
+            "method": method,
+            "point": point,
+            "images": sum(row["images"] for row in group),
+            **{name: _mean(group, name) for name in names},
+        }
+        for (method, point), group in groups.items()
+    ]
 
 
 def _mean(items: Sequence[Mapping[str, Any]], name: str) -> float | None:

@@ -1,38 +1,22 @@
-"""Measuring every picture, method and point, and writing the report."""
+"""`run`: a whole evaluation, from its settings to the report."""
 
 import datetime
-import hashlib
-import io
 import os
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from glc_jax import images
-from glc_jax.errors import ConfigError, GLCError, InputError, OutputError
+from glc_jax.errors import ConfigError, OutputError
 from glc_jax.evaluation import curves, methods, page, published, quality, results, store
-from glc_jax.evaluation.datasets import Dataset, Picture
+from glc_jax.evaluation.bench import Bench
+from glc_jax.evaluation.datasets import Dataset, Degradation
 from glc_jax.metrics import inception_weights, kid
 
 DEFAULT_RATES = (0.0, 1.0, 2.0, 3.0)
-_THUMBNAIL = (320, 240)
-_ITEM_VERSION = 1  # part of every record's identity; raised when a record's meaning changes
 
 Progress = Callable[[int, int, str], None]
 """Called with (finished, of how many, what was finished) after each picture and point."""
-
-
-class Failure(NamedTuple):
-    """What could not be measured: `method` and `point` are None for a whole picture."""
-
-    image: str
-    method: str | None
-    point: str | None
-    reason: str
 
 
 def run(
@@ -43,6 +27,8 @@ def run(
     rates: Sequence[float] = DEFAULT_RATES,
     against: Sequence[str] = (),
     other_codecs: Sequence[methods.Codec] = (),
+    degradations: Sequence[Degradation] = (),
+    restore: bool = False,
     metrics: Iterable[str] = quality.DEFAULT_PAIR_METRICS,
     inception: str | os.PathLike | None = None,
     inception_sha256: str = inception_weights.SHA256,
@@ -62,6 +48,9 @@ def run(
       against: names in `methods.ENCODERS`, each run at the quality whose file is nearest to
         that of `codec`, picture by picture and rate by rate.
       other_codecs: further `glc_jax.Codec`s, at the same rates.
+      degradations: of `glc_jax.data.degrade`; every picture is coded with each of them instead of
+        as it is, and measured against the picture as it is.
+      restore: measure `codec` once more, with its restorer (`compress(restore=True)`).
       metrics: of pairs, from `quality.PAIR_METRICS`.
       inception: path or address of FID's Inception weights; without it FID and KID are not
         computed.
@@ -76,8 +65,8 @@ def run(
       others are measured all the same.
 
     Raises:
-      ConfigError: an unknown metric or encoder, no rate, or the same rate twice.
-      WeightsError: Inception's weights cannot be read.
+      ConfigError: an unknown metric or encoder, no rate, or a rate or degradation twice.
+      WeightsError: Inception's weights cannot be read, or `codec` has no restorer.
       OutputError: the report cannot be written, or nothing could be measured; the folder holds
         something else.
     """
@@ -88,7 +77,10 @@ def run(
     points = [f"{rate:g}" for rate in rates]
     if not points or len(set(points)) < len(points):
         raise ConfigError(f"The rates must be one or more different numbers, not {list(rates)}.")
-    tested = [methods.GLC(codec)]
+    spoilt = [degradation.name for degradation in degradations]
+    if len(set(spoilt)) < len(spoilt):
+        raise ConfigError(f"The degradations must be different ones, not {spoilt}.")
+    tested = [methods.GLC(codec), *([methods.Restored(codec)] if restore else [])]
     tested += [methods.GLC(each, f"glc-{i}") for i, each in enumerate(other_codecs, 2)]
     matched = [methods.Matched(name) for name in dict.fromkeys(against)]
     size = patch_size or dataset.patch_size
@@ -105,28 +97,33 @@ def run(
         patch_features = quality.PatchFeatures(weights, size)
 
     everything = [*tested, *matched]
-    bench = _Bench(store.Store(output), meter, patch_features, inception_sha256, tested, matched)
-    total = len(dataset.pictures) * len(points) * len(everything)
+    bench = Bench(
+        store.Store(output), meter, patch_features, inception_sha256, tested, matched, degradations
+    )
+    steps = len(points) * len(everything) * max(len(degradations), 1)
+    total = len(dataset.pictures) * steps
     for done, picture in enumerate(dataset.pictures):
-        before = done * len(points) * len(everything)
         bench.measure(
             picture,
             dict(zip(points, rates, strict=True)),
-            lambda steps, name=picture.name, before=before: (
-                progress and progress(before + steps, total, name)
+            lambda made, name=picture.name, before=done * steps: (
+                progress and progress(before + made, total, name)
             ),
         )
     items, failures = bench.items, bench.failures
-    if not items:
+    if not any(item["method"] for item in items):
         raise OutputError(
             f"None of the {len(dataset.pictures)} pictures could be measured; the first: "
             f"{failures[0].image}: {failures[0].reason}"
         )
-    items.sort(key=lambda item: [m.id for m in everything].index(item["method"]))
+    orders = [None, *spoilt], [None, *(method.id for method in everything)]
+    items.sort(key=lambda i: [orders[0].index(i["degradation"]), orders[1].index(i["method"])])
     distances = bench.distances()
     rows = results.averages(items, distances)
+    means = results.means(rows) if len(spoilt) > 1 else []
+    summary = [row for row in (means or rows) if row["method"] is not None]
     notes += _caveats(everything, items, rows, meter.names, patch_features is not None)
-    published_name = dataset.protocol.published if dataset.protocol else None
+    published_name = dataset.protocol.published if dataset.protocol and not spoilt else None
     found = {
         "schema": results.SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -147,6 +144,7 @@ def run(
             for method in everything
         ],
         "points": points,
+        "degradations": spoilt,
         "metrics": {
             name: {
                 "label": metric.label,
@@ -158,7 +156,8 @@ def run(
             if any(row[name] is not None for row in rows)
         },
         "averages": rows,
-        "bd_rates": results.bd_rates(rows, published_name, tested[0].id),
+        "means": means,
+        "bd_rates": results.bd_rates(summary, published_name, tested[0].id),
         "items": [{k: v for k, v in item.items() if k != "identity"} for item in items],
         "failures": [failure._asdict() for failure in failures],
         "notes": notes,
@@ -166,194 +165,8 @@ def run(
         "machine": results.machine(),
         "seconds": time.perf_counter() - started,
     }
-    _write_report(output, found, published_name)
+    _write_report(output, found, summary, published_name)
     return found
-
-
-class _Bench:
-    """Measures one picture after another; `items` and `failures` are what came of it."""
-
-    def __init__(
-        self,
-        kept: store.Store,
-        meter: quality.PairMeter,
-        patch_features: quality.PatchFeatures | None,
-        inception_sha256: str,
-        tested: Sequence[methods.GLC],
-        matched: Sequence[methods.Matched],
-    ) -> None:
-        self.items: list[dict[str, Any]] = []
-        self.failures: list[Failure] = []
-        self._store = kept
-        self._meter = meter
-        self._patch_features = patch_features
-        self._inception = inception_sha256
-        self._tested = tested
-        self._matched = matched
-        self._compiled: set[tuple[str, tuple[int, ...]]] = set()
-        self._features: dict[tuple[str, ...], str] = {}  # whose are kept -> their identity
-        self._measured: dict[tuple[str, bytes], dict[str, float | None]] = {}  # of this picture
-
-    def measure(
-        self, picture: Picture, rates: Mapping[str, float], progress: Callable[[int], Any]
-    ) -> None:
-        """All methods and points of one picture; `progress` hears how many are done."""
-        steps = len(rates) * (len(self._tested) + len(self._matched))
-        try:
-            original = picture.load()
-        except GLCError as error:
-            self.failures.append(Failure(picture.name, None, None, str(error)))
-            progress(steps)
-            return
-        digest = hashlib.sha256(repr(original.shape).encode() + original.tobytes()).hexdigest()
-        shown = self._keep_original(picture, original, digest)
-        done, sizes = 0, {}
-        self._measured.clear()
-        for method in (*self._tested, *self._matched):
-            for point, rate in rates.items():
-                try:
-                    if method in self._matched and point not in sizes:
-                        raise InputError(f"There is no {self._tested[0].label} file to match.")
-                    argument = sizes[point] if method in self._matched else rate
-                    item = self._item(picture, original, digest, shown, method, point, argument)
-                    self.items.append(item)
-                    if method is self._tested[0]:
-                        sizes[point] = item["bytes"]
-                except OutputError:
-                    raise  # the report's folder, which would fail for every picture
-                except GLCError as error:
-                    self.failures.append(Failure(picture.name, method.id, point, str(error)))
-                done += 1
-                progress(done)
-
-    def _keep_original(self, picture: Picture, original: np.ndarray, digest: str) -> dict[str, str]:
-        """Writes what the page shows of a picture itself; name -> path in the report."""
-        names = ("original", picture.key)
-        files = {
-            "original": f"images/original/{picture.key}.png",
-            "thumbnail": f"images/thumbnail/{picture.key}.webp",
-        }
-        wanted = store.identity(version=_ITEM_VERSION, picture=digest)
-        if self._store.record(*names, wanted=wanted) is None:
-            self._write(files["original"], _png(original))
-            self._write(files["thumbnail"], _thumbnail(original))
-            self._store.save_record(*names, record={"identity": wanted, "files": files})
-        self._keep_features(lambda: original, wanted, *names)
-        return files
-
-    def _item(
-        self,
-        picture: Picture,
-        original: np.ndarray,
-        digest: str,
-        shown: Mapping[str, str],
-        method: methods.GLC | methods.Matched,
-        point: str,
-        argument: float,
-    ) -> dict[str, Any]:
-        names = (method.id, point, picture.key)
-        wanted = store.identity(
-            version=_ITEM_VERSION,
-            picture=digest,
-            method=method.identity,
-            argument=argument,
-            metrics=self._meter.names,
-        )
-        record = self._store.record(*names, wanted=wanted)
-        if record is not None:
-            path = self._store.output / record["files"]["reconstruction"]
-            self._keep_features(lambda: images.read(path, max_pixels=None), wanted, *names)
-            return record
-        height, width, _ = original.shape
-        files = {
-            "file": f"files/{method.id}/{point}/{picture.key}{method.suffix}",
-            "reconstruction": f"images/{method.id}/{point}/{picture.key}.png",
-            **shown,
-        }
-        shape = method.id, original.shape
-        warm = isinstance(method, methods.Matched) or shape in self._compiled
-        made = method.compress(original, argument)
-        path = self._write(files["file"], made.data)
-        data = path.read_bytes()
-        start = time.perf_counter()
-        reconstruction = method.decompress(data)
-        decode_seconds = time.perf_counter() - start
-        self._compiled.add(shape)
-        if reconstruction.shape != original.shape:
-            raise InputError(
-                f"{method.label} gave a picture of {reconstruction.shape}, not {original.shape}."
-            )
-        estimated = None
-        if isinstance(method, methods.GLC):
-            estimated = method.estimated_bits(original, argument) / (width * height)
-        self._write(files["reconstruction"], _png(reconstruction))
-        record = {
-            "identity": wanted,
-            "image": picture.name,
-            "width": width,
-            "height": height,
-            "method": method.id,
-            "point": point,
-            "settings": made.settings,
-            "at_limit": made.at_limit,
-            "bytes": len(data),
-            "bpp": 8 * len(data) / (width * height),
-            "bpp_estimated": estimated,
-            **dict.fromkeys(quality.PAIR_METRICS),
-            **self._pair_values(method.id, data, original, reconstruction),
-            "encode_seconds": made.seconds,
-            "decode_seconds": decode_seconds,
-            "warm": warm,
-            "files": files,
-        }
-        self._keep_features(lambda: reconstruction, wanted, *names)
-        self._store.save_record(*names, record=record)
-        return record
-
-    def _pair_values(
-        self, method: str, data: bytes, original: np.ndarray, reconstruction: np.ndarray
-    ) -> dict[str, float | None]:
-        """The metrics of pairs; an encoder's smallest file, which stands at many points, once."""
-        names = (method, data)
-        if names not in self._measured:
-            self._measured[names] = self._meter.measure(original, reconstruction)
-        return self._measured[names]
-
-    def _keep_features(self, image: Callable[[], np.ndarray], wanted: str, *names: str) -> None:
-        """Makes sure that the features of a picture are kept; `wanted` is its identity."""
-        if self._patch_features is None:
-            return
-        size = self._patch_features.patch_size
-        identity = store.identity(image=wanted, size=size, inception=self._inception)
-        if self._store.features(*names, wanted=identity) is None:
-            found = self._patch_features.of(image())
-            self._store.save_features(*names, identity=identity, features=found)
-        self._features[names] = identity
-
-    def distances(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """FID and KID of each method and point, against the originals of the same pictures."""
-        keys: dict[tuple[str, str], list[str]] = {}
-        for names in self._features:
-            if len(names) == 3:
-                method, point, key = names
-                keys.setdefault((method, point), []).append(key)
-        originals: dict[tuple[str, ...], quality.FeatureSet] = {}  # most points share theirs
-        distances = {}
-        for names, found in keys.items():
-            which = tuple(found)
-            if which not in originals:
-                originals[which] = quality.FeatureSet(self._reader("original", k) for k in found)
-            shown = quality.FeatureSet(self._reader(*names, key) for key in found)
-            distances[names] = vars(quality.set_distances(originals[which], shown))
-        return distances
-
-    def _reader(self, *names: str) -> Callable[[], np.ndarray]:
-        return lambda: self._store.features(*names, wanted=self._features[names])
-
-    def _write(self, name: str, data: bytes) -> pathlib.Path:
-        path = self._store.output / name
-        store.write(path, data)
-        return path
 
 
 def _caveats(
@@ -365,13 +178,15 @@ def _caveats(
 ) -> list[str]:
     """A sentence for each thing that a reader of the numbers should know."""
     notes = []
-    sizes = {(i["image"], i["point"]): i["bytes"] for i in items if i["method"] == everything[0].id}
+    first = [item for item in items if item["method"] == everything[0].id]
+    sizes = {(i["degradation"], i["image"], i["point"]): i["bytes"] for i in first}
     for method in everything:
         own = [item for item in items if item["method"] == method.id]
         large = [
             item
             for item in own
-            if item["at_limit"] and item["bytes"] > sizes[item["image"], item["point"]]
+            if item["at_limit"]
+            and item["bytes"] > sizes[item["degradation"], item["image"], item["point"]]
         ]
         if large:
             notes.append(
@@ -401,28 +216,20 @@ def _caveats(
     return notes
 
 
-def _write_report(output: pathlib.Path, found: Mapping[str, Any], dataset: str | None) -> None:
+def _write_report(
+    output: pathlib.Path,
+    found: Mapping[str, Any],
+    summary: Sequence[Mapping[str, Any]],
+    dataset: str | None,
+) -> None:
     labels = {method["id"]: method["label"] for method in found["methods"]}
+    title = ", ".join([found["dataset"]["label"], *found["degradations"]])
     plots = {}
     for metric in found["metrics"]:
-        png = curves.plot(metric, found["averages"], labels, found["dataset"]["label"], dataset)
+        png = curves.plot(metric, summary, labels, title, dataset)
         if png is not None:
             plots[metric] = f"rd_{metric}.png"
             store.write(output / plots[metric], png)
     store.write(output / "items.csv", results.to_csv(found["items"]))
     store.write(output / "results.json", results.to_json(found))
     store.write(output / "index.html", page.render(found, plots))
-
-
-def _png(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def _thumbnail(image: np.ndarray) -> bytes:
-    small = Image.fromarray(image)
-    small.thumbnail(_THUMBNAIL, Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    small.save(buffer, "WEBP", quality=75)
-    return buffer.getvalue()

@@ -456,6 +456,9 @@ def test_unknown_picture_format(here, capsys, output):
         ["evaluate", "."],
         ["evaluate", ".", "-o", "out", "--rates", "7"],
         ["evaluate", ".", "-o", "out", "--against", "gif"],
+        ["evaluate", ".", "-o", "out", "--degrade", "fog3"],
+        ["evaluate", ".", "-o", "out", "--degrade", "jpeg0"],
+        ["evaluate", ".", "-o", "out", "--restorer", "own.safetensors"],
     ],
 )
 def test_wrong_usage(here, capsys, arguments):
@@ -655,13 +658,23 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
                 row("glc", "2.5", 0.03, 0.03, 21.0),
                 row("jpeg", "2.5", 0.11, None, 19.0),
             ],
+            "means": [],
+            "degradations": [],
             "notes": ["FID was not computed."],
-            "failures": [{"image": "b.png", "method": "glc", "point": "0", "reason": "odd."}],
+            "failures": [
+                {
+                    "image": "b.png",
+                    "method": "glc",
+                    "point": "0",
+                    "reason": "odd.",
+                    "degradation": None,
+                }
+            ],
         }
 
     def row(method, point, bpp, estimated, psnr):
         measured = {"bpp": bpp, "bpp_estimated": estimated, "psnr": psnr, "fid": None}
-        return {"method": method, "point": point, **measured}
+        return {"degradation": None, "method": method, "point": point, **measured}
 
     monkeypatch.setattr(evaluation, "run", run)
     command = ["evaluate", "in", "-o", "report", "--rates", "0", "2.5", "--against", "jpeg"]
@@ -678,6 +691,54 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
         "glc: b.png (glc, rate 0): odd.",
         f"Look at {os.path.join('report', 'index.html')}",
     ]
+
+
+def test_evaluate_of_degraded_pictures(here, companion, capsys, monkeypatch):
+    from glc_jax import evaluation
+
+    companion("restorer")
+    picture("in/a.png")
+
+    def run(dataset, codec, output, *, degradations, restore, **settings):
+        spoilt = np.full((8, 8, 3), 100, np.uint8)
+        assert [one.name for one in degradations] == ["noise25", "down2"]
+        assert [int(np.ptp(one(spoilt))) > 9 for one in degradations] == [True, False]
+        assert restore
+        assert codec.restorer == companion("restorer")
+        measured = {"bpp": None, "bpp_estimated": None, "psnr": 20.0}
+        coded = {"method": "glc", "point": "1", **measured, "bpp": 0.02}
+        return {
+            "methods": [{"id": "glc", "label": "GLC"}],
+            "metrics": {"psnr": {"label": "PSNR", "decimals": 2}},
+            "degradations": ["noise25", "down2"],
+            "averages": [
+                {"degradation": "noise25", "method": None, "point": None, **measured},
+                {"degradation": "noise25", **coded},
+            ],
+            "means": [coded],
+            "notes": [],
+            "failures": [
+                {
+                    "image": "b.png",
+                    "method": None,
+                    "point": None,
+                    "reason": "odd.",
+                    "degradation": "down2",
+                }
+            ],
+        }
+
+    monkeypatch.setattr(evaluation, "run", run)
+    command = ["evaluate", "in", "-o", "report", "--degrade", "noise25", "down2", "noise25"]
+    assert cli.run([*command, "--restore"]) == 1
+    out = capsys.readouterr()
+    assert out.out.splitlines() == [
+        "  input      codec  rate     bpp  estimated   PSNR",
+        "noise25  not coded     -       -          -  20.00",
+        "noise25        GLC     1  0.0200          -  20.00",
+        "   mean        GLC     1  0.0200          -  20.00",
+    ]
+    assert out.err.splitlines()[0] == "glc: b.png, down2: odd."
 
 
 def test_evaluate_of_nothing(here, capsys):

@@ -256,6 +256,7 @@ def untouched(here, monkeypatch):
         ("compress a.png --restorer own.safetensors", 2, "--restorer: says what --restore is to"),
         ("compress a.png --restore", 1, "'stand-in' have no restorer in this package; train one"),
         ("restore a.png", 1, "'stand-in' have no restorer in this package; train one"),
+        ("evaluate . -o out --restore", 1, "'stand-in' have no restorer in this package"),
         ("stylise a.png --style a.png", 1, "'stand-in' have no stylist in this package"),
         ("stylise a.png", 2, "--style"),
         ("stylise a.png --style a.png --style-strength 1.5", 2, "1.5 is not a number from 0 to 1"),
@@ -291,6 +292,7 @@ def test_options_that_make_no_sense(here, untouched, monkeypatch, capsys, comman
     [
         ("restorer", "compress a.png --restore --restorer"),
         ("restorer", "restore a.png --restorer"),
+        ("restorer", "evaluate . -o out --restore --restorer"),
         ("stylist", "stylise a.png --style a.png --stylist"),
         ("stylist", "decompress a.glc --style a.png --weights {model} --stylist"),
     ],

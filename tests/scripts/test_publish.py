@@ -30,8 +30,9 @@ def model(tmp_path) -> weights.Description:
     )
 
 
-def report(path, fingerprint: str) -> pathlib.Path:
+def report(path, fingerprint: str, degradations: list[str]) -> pathlib.Path:
     found = {
+        "degradations": degradations,
         "dataset": {"pictures": 24, "label": "Kodak"},
         "methods": [
             {"id": "glc", "label": "GLC own", "fingerprint": fingerprint},
@@ -52,7 +53,7 @@ def report(path, fingerprint: str) -> pathlib.Path:
 
 
 def test_folder_has_weights_card_and_licence(publish, model, tmp_path, capsys):
-    results = report(tmp_path / "results.json", model.fingerprint.hex())
+    results = report(tmp_path / "results.json", model.fingerprint.hex(), [])
     out = tmp_path / "out"
     command = [model.path, "-o", out, "--repository", "lab/own", "--report", results]
     assert publish.main(list(map(str, command))) == 0
@@ -73,11 +74,13 @@ def test_folder_has_weights_card_and_licence(publish, model, tmp_path, capsys):
 def test_what_does_not_fit_is_refused(publish, model, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "own.txt").write_text("kept")
-    other = report(tmp_path / "other.json", "ffff")
+    other = report(tmp_path / "other.json", "ffff", [])
+    degraded = report(tmp_path / "degraded.json", model.fingerprint.hex(), ["noise25"])
     for arguments, says in (
         (["-o", "full", "--repository", "lab/own"], "is not empty"),
         (["-o", "new", "--repository", "own"], "an address is written"),
         (["-o", "new", "--repository", "lab/own", "--report", other], "measures the weights ffff"),
+        (["-o", "new", "--repository", "lab/own", "--report", degraded], "measures degraded"),
         (["-o", "new", "--repository", "lab/own", "--licence", "mit"], "needs its text"),
     ):
         words = [str(tmp_path / word) if word in ("full", "new") else word for word in arguments]

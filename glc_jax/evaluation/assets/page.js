@@ -3,11 +3,14 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const ORIGINAL = "original";
+  const INPUT = "input"; // the degraded picture, where there is one
 
   // ------------------------------------------------------------------ the data, by name
   const methods = new Map(data.methods.map((method) => [method.id, method]));
-  const items = new Map(data.items.map((item) => [key(item.image, item.method, item.point), item]));
+  const items = new Map(data.items.map((item) => [key(item.image, item.degradation, item.method, item.point), item]));
   const pictures = [...new Map(data.items.map((item) => [item.image, item])).values()];
+  const degraded = data.degradations.length > 0;
+  const restored = data.methods.find((method) => method.restorer);
   const metrics = Object.entries(data.metrics).filter(([name]) => name !== "fid" && name !== "kid");
 
   function key(...parts) {
@@ -34,7 +37,10 @@
   }
 
   // ------------------------------------------------------------------ the slider
-  const state = { picture: 0, left: ORIGINAL, right: data.methods[0].id, point: data.points.at(-1), position: 50 };
+  const state = {
+    picture: 0, left: degraded ? INPUT : ORIGINAL, right: (restored ?? data.methods[0]).id,
+    point: data.points.at(-1), degradation: data.degradations[0] ?? null, position: 50,
+  };
   const stage = $("stage");
 
   function place(position) {
@@ -77,10 +83,27 @@
     else if (digit >= 1 && digit <= data.points.length) show({ point: data.points[digit - 1] });
   });
 
-  function side(image, caption, method) {
+  // What there is to see of the current picture under a codec's id, ORIGINAL or INPUT.
+  function view(method) {
     const picture = pictures[state.picture];
-    const item = method === ORIGINAL ? picture : items.get(key(picture.image, method, state.point));
-    const name = method === ORIGINAL ? "Original" : methods.get(method).label;
+    const find = (...names) => items.get(key(picture.image, state.degradation, ...names));
+    if (method === ORIGINAL) return { name: "Original", item: picture, file: picture.files.original };
+    if (method === INPUT) {
+      const item = find(null, null);
+      return { name: `Degraded (${state.degradation})`, item, file: item?.files.input };
+    }
+    const item = find(method, state.point);
+    return { name: methods.get(method).label, item, file: item?.files.reconstruction };
+  }
+
+  function facts(item) {
+    return metrics
+      .filter(([metric]) => item[metric] !== null)
+      .map(([metric, about]) => `${about.label} ${number(item[metric], about.decimals)} ${about.unit}`.trim());
+  }
+
+  function side(image, caption, method) {
+    const { name, item, file } = view(method);
     image.classList.toggle("absent", !item);
     caption.replaceChildren(element("strong", {}, name));
     if (!item) {
@@ -88,19 +111,33 @@
       caption.append(" · not measured");
       return;
     }
-    const source = address(method === ORIGINAL ? item.files.original : item.files.reconstruction);
+    const source = address(file);
     if (image.getAttribute("src") !== source) image.src = source;
-    image.alt = `${name}: ${picture.image}`;
+    image.alt = `${name}: ${item.image}`;
     if (method === ORIGINAL) {
       caption.append(` · ${item.width} × ${item.height}`);
       return;
     }
-    const facts = [`${number(item.bpp, 4)} bpp`];
-    for (const [metric, about] of metrics) {
-      if (item[metric] !== null) facts.push(`${about.label} ${number(item[metric], about.decimals)} ${about.unit}`.trim());
+    const known = facts(item);
+    if (method !== INPUT) {
+      caption.append(" · ", element("a", { href: address(item.files.file), download: "" }, `${number(item.bytes, 0)} bytes`));
+      known.unshift(`${number(item.bpp, 4)} bpp`);
     }
-    const file = element("a", { href: address(item.files.file), download: "" }, `${number(item.bytes, 0)} bytes`);
-    caption.append(" · ", file, ` · ${facts.join(" · ")}`);
+    caption.append(` · ${known.join(" · ")}`);
+  }
+
+  // Everything beside everything, where pictures were spoiled or restored.
+  function row() {
+    const { width, height } = pictures[state.picture];
+    const all = [ORIGINAL, ...(degraded ? [INPUT] : []), ...methods.keys()];
+    const figures = all.map(view).filter(({ item }) => item).map(({ name, item, file }, i) => {
+      const caption = element("figcaption", {}, element("strong", {}, name));
+      if (item.bytes !== null && i > 0) caption.append(` · ${number(item.bytes, 0)} bytes`);
+      if (i > 0) caption.append(` · ${facts(item).join(" · ")}`);
+      const image = element("img", { src: address(file), alt: `${name}: ${item.image}`, loading: "lazy", width, height });
+      return element("figure", {}, element("a", { href: address(file) }, image), caption);
+    });
+    $("row").replaceChildren(...figures);
   }
 
   function resize() {
@@ -121,6 +158,8 @@
     $("left").value = state.left;
     $("right").value = state.right;
     $("rate").value = state.point;
+    if (degraded) $("degradation").value = state.degradation;
+    if (degraded || restored) row();
     $("current").textContent = `${picture.image} (${state.picture + 1} of ${pictures.length})`;
     mark([...$("strip").children], state.picture);
     mark([...document.querySelectorAll("#items tbody tr")], null, picture.image);
@@ -145,8 +184,14 @@
 
   const choices = data.methods.map((method) => [method.id, method.label]);
   const rates = data.points.map((point) => [point, point]);
-  fill($("left"), [[ORIGINAL, "Original"], ...choices]);
-  fill($("right"), [...choices, [ORIGINAL, "Original"]]);
+  const itself = degraded ? [[INPUT, "Degraded"]] : [];
+  fill($("left"), [[ORIGINAL, "Original"], ...itself, ...choices]);
+  fill($("right"), [...choices, ...itself, [ORIGINAL, "Original"]]);
+  for (const select of [$("degradation"), $("items-degradation")]) {
+    fill(select, data.degradations.map((name) => [name, name]));
+    select.parentElement.hidden = !degraded;
+  }
+  $("degradation").addEventListener("change", (event) => show({ degradation: event.target.value }));
   fill($("rate"), rates);
   $("left").addEventListener("change", (event) => show({ left: event.target.value }));
   $("right").addEventListener("change", (event) => show({ right: event.target.value }));
@@ -215,17 +260,24 @@
     return columns;
   }
 
+  const averages = [...data.averages, ...data.means];
+  const input = text("Input", (row) => row.degradation ?? "mean");
   table(
     document.querySelector("#averages table"),
-    [text("Codec", (row) => methods.get(row.method).label), text("rate", (row) => row.point),
-      column("pictures", "images", 0), ...measures(data.averages, Object.entries(data.metrics))],
-    data.averages,
+    [...(degraded ? [input] : []), text("Codec", (row) => methods.get(row.method)?.label ?? "not coded"),
+      text("rate", (row) => row.point ?? "–"),
+      column("pictures", "images", 0), ...measures(averages, Object.entries(data.metrics))],
+    averages,
   );
 
   const method = $("items-method");
   const point = $("items-point");
+  const degradation = $("items-degradation");
   function listItems() {
-    const rows = data.items.filter((item) => item.method === method.value && item.point === point.value);
+    const coded = method.value !== INPUT;
+    const [wanted, rate] = coded ? [method.value, point.value] : [null, null];
+    const input = degraded ? degradation.value : null;
+    const rows = data.items.filter((item) => item.degradation === input && item.method === wanted && item.point === rate);
     const name = {
       label: "Picture",
       value: (row) => row.image,
@@ -237,18 +289,20 @@
       line.dataset.image = row.image;
       line.addEventListener("click", () => {
         const picture = pictures.findIndex((each) => each.image === row.image);
-        show({ picture, right: row.method, point: row.point });
+        const shown = { picture, degradation: row.degradation };
+        show(coded ? { ...shown, right: row.method, point: row.point } : { ...shown, right: INPUT });
         $("viewer").scrollIntoView();
         stage.focus({ preventScroll: true });
       });
     });
     show({});
   }
-  fill(method, choices);
+  fill(method, [...choices, ...itself]);
   fill(point, rates);
   point.value = state.point;
   method.addEventListener("change", listItems);
   point.addEventListener("change", listItems);
+  degradation.addEventListener("change", listItems);
 
   if (data.bd_rates.length) {
     const label = (name) => (methods.has(name) ? methods.get(name).label : name);
@@ -267,7 +321,8 @@
   const day = new Date(data.created).toLocaleDateString("en", { dateStyle: "long" });
   $("subtitle").textContent =
     `${pictures.length} pictures, measured with real files on ${day}. ` +
-    "bpp counts every byte on disk; “estimated” is the model’s own figure, which papers report.";
+    "bpp counts every byte on disk; “estimated” is the model’s own figure, which papers report." +
+    (degraded ? ` Coded was what is left of them after ${data.degradations.join(", ")}; what came out is compared with the pictures as they were.` : "");
   for (const [name, file] of Object.entries(data.plots)) {
     const image = element("img", { loading: "lazy", src: address(file), alt: `${data.metrics[name].label} over bits per pixel` });
     image.width = 1024;
@@ -276,26 +331,27 @@
   }
   const failures = data.failures.map((failure) => {
     const where = failure.method ? ` (${methods.get(failure.method).label}, rate ${failure.point})` : "";
-    return `Not measured: ${failure.image}${where}: ${failure.reason}`;
+    const spoilt = failure.degradation ? `, ${failure.degradation}` : "";
+    return `Not measured: ${failure.image}${spoilt}${where}: ${failure.reason}`;
   });
   const notes = [...data.notes, ...failures];
   document.querySelector("#notes ul").append(...notes.map((note) => element("li", {}, note)));
   $("notes").hidden = !notes.length;
 
-  const facts = [["Data set", `${data.dataset.label}, ${data.dataset.pictures} pictures`]];
+  const about = [["Data set", `${data.dataset.label}, ${data.dataset.pictures} pictures`]];
   for (const each of data.methods) {
     const { id, label, matches, ...identity } = each;
     const words = Object.entries(identity)
       .filter(([, value]) => value !== null && typeof value !== "object")
       .map(([name, value]) => `${name} ${value}`);
     if (matches) words.push(`at the file size nearest to that of ${methods.get(matches).label}`);
-    facts.push([label, words.join(", ")]);
+    about.push([label, words.join(", ")]);
   }
-  if (data.dataset.published) facts.push(["Published curves", data.dataset.published]);
-  facts.push(["Machine", `${data.machine.processor}, ${data.machine.cores} cores, ${data.machine.devices.join(", ")}`]);
-  facts.push(["Versions", Object.entries(data.versions).map((pair) => pair.join(" ")).join(", ")]);
+  if (data.dataset.published) about.push(["Published curves", data.dataset.published]);
+  about.push(["Machine", `${data.machine.processor}, ${data.machine.cores} cores, ${data.machine.devices.join(", ")}`]);
+  about.push(["Versions", Object.entries(data.versions).map((pair) => pair.join(" ")).join(", ")]);
   const list = document.querySelector("#about dl");
-  for (const [name, words] of facts) list.append(element("dt", {}, name), element("dd", {}, words));
+  for (const [name, words] of about) list.append(element("dt", {}, name), element("dd", {}, words));
   list.append(element("dt", {}, "Data"), element("dd", {},
     element("a", { href: "results.json" }, "results.json"), " · ", element("a", { href: "items.csv" }, "items.csv")));
 

@@ -1,0 +1,5 @@
+"""What the tests of evaluations share."""
+
+from tests.test_evaluation import folder
+
+__all__ = ["folder"]
