@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -87,6 +88,7 @@ def test_a_file_that_stands_at_several_rates_is_measured_once(folder, tmp_path, 
     assert [item["at_limit"] for item in smallest] == [True] * 6
     assert all(item["psnr"] is not None for item in smallest)
     assert len({item["psnr"] for item in smallest}) == 2  # of the two pictures
+    assert "cannot make files as small as GLC fake's for 6 of 6" in " ".join(found["notes"])
     assert len(measured) == len(set(measured))
 
 
@@ -129,6 +131,51 @@ def test_numbers_are_those_of_the_files(folder, tmp_path):
     assert [item["warm"] for item in found["items"]] == [False, True, True, True]
 
 
+def row(method, point, bpp, value, **more):
+    found = dict.fromkeys(quality.METRICS)
+    return {**found, "method": method, "point": point, "bpp": bpp, "psnr": value, **more}
+
+
+def test_seconds_are_those_without_compilation_where_there_are_any():
+    seconds = [(False, 9.0, 5.0), (True, 1.0, 2.0), (True, 3.0, 4.0)]
+    items = [
+        row("glc", "0", 1.0, 30.0, warm=warm, encode_seconds=one, decode_seconds=other, bytes=8)
+        | {"bpp_estimated": None}
+        for warm, one, other in seconds
+    ]
+    (found,) = results.averages(items, {})
+    assert (found["encode_seconds"], found["decode_seconds"]) == (2, 3)
+    assert (found["images"], found["bpp"], found["bpp_estimated"]) == (3, 1, None)
+    (found,) = results.averages(items[:1], {("glc", "0"): {"fid": 7.0}})
+    assert (found["encode_seconds"], found["fid"], found["kid"]) == (9, 7, None)
+
+
+def test_bd_rates_are_against_every_other_method():
+    points = [("0", 1.0, 30.0), ("1", 2.0, 33.0), ("2", 4.0, 36.0)]
+    rows = [row("glc", *point) for point in points]
+    rows += [row("jpeg", name, 2 * bpp, value) for name, bpp, value in points]
+    (found,) = results.bd_rates(rows, None, "glc")
+    assert (found["method"], found["anchor"], found["metric"]) == ("glc", "jpeg", "psnr")
+    assert found["percent"] == pytest.approx(-50)
+    assert found["overlap"] == pytest.approx(1)
+
+
+def test_ranges_of_pixels_are_those_of_each_metric(monkeypatch):
+    def limits(*arguments):
+        return jnp.stack([f(a) for a in arguments[-2:] for f in (jnp.min, jnp.max)])
+
+    for module, name in ((quality.lpips, "lpips"), (quality.dists, "dists")):
+        monkeypatch.setattr(module, name, limits)
+    monkeypatch.setattr(quality.ms_ssim, "ms_ssim", limits)
+    one = np.array([0, 51], np.uint8).reshape(1, 1, 2, 1)
+    other = np.array([102, 255], np.uint8).reshape(1, 1, 2, 1)
+    unit = np.array([0, 0.2, 0.4, 1])
+    for name in quality.PAIR_METRICS[1:]:
+        found = quality._pair_function(name)(one, other)
+        wanted = 2 * unit - 1 if name.startswith("lpips") else unit
+        np.testing.assert_allclose(found, wanted, atol=1e-6, err_msg=name)
+
+
 def test_results_file_csv_and_plots(folder, tmp_path):
     found = run(folder, tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == json.loads(json.dumps(found))
@@ -157,7 +204,10 @@ def test_finished_work_is_not_done_again(folder, tmp_path):
     (tmp_path / first["items"][0]["files"]["file"]).unlink()
     Image.fromarray(picture(64, 80, seed=9)).save(folder / "sub/b.png")
     changed = FakeCodec()
-    assert run(folder, tmp_path, changed)["items"] != first["items"]
+    later = run(folder, tmp_path, changed)["items"]
+    assert later != first["items"]
+    shown = np.asarray(Image.open(tmp_path / later[-1]["files"]["original"]))
+    np.testing.assert_array_equal(shown, picture(64, 80, seed=9))
     assert changed.compressed == 2 * (1 + 2)
 
     other = FakeCodec("other")
@@ -206,9 +256,9 @@ def test_features_are_kept_for_one_patch_size_and_network(folder, tmp_path, monk
             taken.append(self.patch_size)
             return np.zeros((1, quality.inception.FEATURES), np.float32)
 
-    unmeasured = quality.SetDistances(1, None, None, None)
+    unmeasured, sets = quality.SetDistances(1, None, None, None), []
     monkeypatch.setattr(quality, "PatchFeatures", Features)
-    monkeypatch.setattr(quality, "set_distances", lambda *sets: unmeasured)
+    monkeypatch.setattr(quality, "set_distances", lambda *two: sets.append(two) or unmeasured)
     monkeypatch.setattr(quality.fid.Gaussian, "update", lambda self, batch: None)
     monkeypatch.setattr(runner.inception_weights, "load", lambda source, sha256: None)
     settings = {"inception": "any", "inception_sha256": "1", "patch_size": 32, "rates": (0,)}
@@ -222,6 +272,7 @@ def test_features_are_kept_for_one_patch_size_and_network(folder, tmp_path, monk
         taken.clear()
         run(folder, tmp_path, **{**settings, **change})
         assert taken == [{**settings, **change}["patch_size"]] * count
+        assert [len(one.features) for one in sets.pop()] == [2, 2]  # of both pictures
 
 
 def test_an_interrupted_run_continues(folder, tmp_path):

@@ -16,7 +16,7 @@ from glc_jax import weights
 from glc_jax.errors import ConfigError
 from glc_jax.training import checkpoints
 from glc_jax.training.config import read
-from glc_jax.training.export import at_rates, export, mean_of
+from glc_jax.training.export import at_rates, calibration_targets, export, mean_of
 from tests.conftest import REPOSITORY
 from tests.small_model import picture
 from tests.training import small
@@ -98,6 +98,25 @@ def test_a_weights_file_is_a_source_like_a_run(trained, tmp_path):
     chex.assert_trees_all_equal(
         found, jax.tree.map(lambda leaf: leaf.astype(np.float32), tree["params"])
     )
+    other = jax.tree.map(lambda leaf: np.float32(leaf) + 1, tree["params"])
+    weights.save(tmp_path / "other.safetensors", {"params": other}, described)
+    mean = mean_of([path, tmp_path / "other.safetensors"])[1]
+    wanted = jax.tree.map(lambda leaf: leaf.astype(np.float32) + 0.5, tree["params"])
+    chex.assert_trees_all_close(mean, wanted, rtol=1e-6)
+
+
+def test_calibration_has_every_rate_of_pictures_in_turn():
+    class Model:
+        def apply(self, variables, x, *rate, method):
+            return {"y": rate[0], "x": x} if method == "targets" else 2 * x
+
+    images = [np.full((3, 1, 1, 1), 51 * number, np.uint8) for number in range(4)]
+    params = {"g_a": {"rate_scale": np.zeros((4, 2))}}
+    found = list(calibration_targets(Model(), params, [{"image": i} for i in images], 4))
+    rates = [one["y"].tolist() for one in found]
+    assert rates == [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]]
+    values = [float(one["x"].mean()) for one in found]
+    np.testing.assert_allclose(values, 2 * (np.arange(4) * 0.4 - 1), atol=1e-6)
 
 
 @pytest.mark.slow

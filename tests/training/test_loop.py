@@ -11,6 +11,7 @@ import time
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -175,7 +176,8 @@ class Constant:
         self.count = len(place.held_out)
 
     def __call__(self, params, step, board):
-        return {"pictures": float(self.count)}
+        changed = params["vqvae"]["generator"]["conv_out"]["bias"]
+        return {"pictures": float(self.count), "bias": float(changed.mean())}
 
 
 def test_evaluators_share_one_program_and_may_be_ones_own(config, monkeypatch):
@@ -185,5 +187,7 @@ def test_evaluators_share_one_program_and_may_be_ones_own(config, monkeypatch):
     parts = small.parts({**config, "eval": {**config["eval"], "evaluators": named}})
     run = evaluators.Evaluators(parts, sharding.make_mesh(1, config["batch"], 1))
     state, board = small.state(config), Boards()
+    averages = {path: jnp.full_like(leaf, 7) for path, leaf in state.ema.items()}
+    state = state.replace(ema=averages)
     for step in (1, 2):
-        assert run(state, step, board) == {"pictures": 3.0}
+        assert run(state, step, board) == {"pictures": 3.0, "bias": 7.0}
