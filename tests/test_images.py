@@ -369,6 +369,17 @@ def test_encode_is_lossless_where_the_format_can(suffix):
     np.testing.assert_array_equal(images.read(io.BytesIO(data)), pixels)
 
 
+@pytest.mark.parametrize("quality", [None, 40])
+def test_jpegs_keep_every_colour(quality):
+    """Stripes of red and blue, one pixel wide, which halved colours would mix."""
+    stripes = np.zeros((16, 16, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 200
+    buffer = stored(Image.fromarray(stripes), "JPEG", quality=quality or 95, subsampling=0)
+    expected = np.asarray(Image.open(buffer))
+    found = images.read(io.BytesIO(images.encode(stripes, "out.jpg", quality)))
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("name", ["out.xyz", "out", "out.psd"])
 def test_encode_refuses_formats_that_are_not_written(name):
     with pytest.raises(OutputError, match=f"{name}: "):

@@ -150,8 +150,11 @@ LOGITS = _Logits()
 @pytest.mark.parametrize(("ready", "expected"), [(True, 2.5), (False, 0.0)])
 def test_commitment_waits_for_the_codebook(ready, expected):
     loss = objectives.Commitment("codebook", 1.0)
-    codes = {LATENT_CODEBOOK: Codes(None, None, None, jnp.asarray(2.5))}
-    assert float(loss(seen(codes=codes, ready=ready))) == expected
+    losses = {LATENT_CODEBOOK: 2.5, HYPER_CODEBOOK: 7.0}
+    codes = {path: Codes(None, None, None, jnp.asarray(one)) for path, one in losses.items()}
+    assert (
+        float(loss(seen(codes=codes, ready=ready))) == expected
+    )  # the other has a loss of its own
 
 
 def test_codes_are_predicted_from_the_decoded_latent_and_from_the_picture():
