@@ -218,6 +218,8 @@ def test_the_rate_that_is_printed_is_that_of_the_file(here, capsys):
     assert cli.run(["compress", "photo.png", "--rate", "0.001"]) == 0
     assert bitstream.parse(Path("photo.glc").read_bytes()).level == 0
     assert ", rate 0, " in capsys.readouterr().err
+    assert cli.run(["compress", "photo.png", "--force", "--rate", "3"]) == 0  # the highest
+    assert bitstream.parse(Path("photo.glc").read_bytes()).level == 252
 
 
 def test_quality_of_a_picture(here, capsys, monkeypatch):
@@ -642,10 +644,11 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
     from glc_jax import evaluation
 
     picture("in/a.png")
+    picture("in/report/images/b.png")  # an earlier report's
 
     def run(dataset, codec, output, *, rates, against, inception, progress, **settings):
         assert [picture.name for picture in dataset.pictures] == ["a.png"]
-        assert (output, rates, against, inception) == ("report", [0, 2.5], ["jpeg"], None)
+        assert (output, rates, against, inception) == ("in/report", [0, 2.5], ["jpeg"], None)
         progress(1, 2, "a.png")
         return {
             "methods": [{"id": "glc", "label": "GLC"}, {"id": "jpeg", "label": "JPEG"}],
@@ -677,7 +680,7 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
         return {"degradation": None, "method": method, "point": point, **measured}
 
     monkeypatch.setattr(evaluation, "run", run)
-    command = ["evaluate", "in", "-o", "report", "--rates", "0", "2.5", "--against", "jpeg"]
+    command = ["evaluate", "in", "-o", "in/report", "--rates", "0", "2.5", "--against", "jpeg"]
     assert cli.run(command) == 1
     out = capsys.readouterr()
     assert out.out.splitlines() == [
@@ -689,7 +692,7 @@ def test_evaluate_prints_what_the_report_holds(here, capsys, monkeypatch):
     assert out.err.splitlines() == [
         "glc: FID was not computed.",
         "glc: b.png (glc, rate 0): odd.",
-        f"Look at {os.path.join('report', 'index.html')}",
+        f"Look at {os.path.join('in/report', 'index.html')}",
     ]
 
 
