@@ -52,7 +52,7 @@ def main() -> int:
     from glc_jax.errors import ConfigError, GLCError
     from glc_jax.training import inputs
     from glc_jax.training.config import read
-    from glc_jax.training.export import at_rates, export, export_part, mean_of
+    from glc_jax.training.export import at_rates, base_of, export, export_part, mean_of
     from glc_jax.training.stage_choices import open_stage
 
     try:
@@ -65,7 +65,7 @@ def main() -> int:
                 config,
                 params,
                 part,
-                arguments.base or config["init_from"],
+                arguments.base or base_of(config),
                 arguments.output,
                 dtype=arguments.dtype,
                 provenance=provenance,

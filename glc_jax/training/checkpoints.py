@@ -210,7 +210,7 @@ def read_config(workdir: epath.PathLike) -> Config | None:
     file = epath.Path(workdir) / CONFIG_FILE
     try:
         return read(json.loads(file.read_text()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise ConfigError(f"{file} is damaged: {error}") from error

@@ -132,6 +132,21 @@ def weights_tree(
     return {"params": stored, "entropy": entropy}
 
 
+def base_of(config: Mapping[str, Any]) -> str:
+    """The weights file that a run began with, through the runs that it was begun from.
+
+    Raises `ConfigError` where there was none.
+    """
+    source, seen = config["init_from"], set()
+    while source and source not in seen:
+        seen.add(source)
+        before = checkpoints.read_config(source)
+        if before is None:
+            return source
+        source = before.init_from
+    raise ConfigError("The run was not begun from a weights file; name the one it fits by --base.")
+
+
 def export_part(
     config: Mapping[str, Any],
     params: Mapping[str, Any],

@@ -16,7 +16,7 @@ from glc_jax import weights
 from glc_jax.errors import ConfigError
 from glc_jax.training import checkpoints
 from glc_jax.training.config import read
-from glc_jax.training.export import at_rates, calibration_targets, export, mean_of
+from glc_jax.training.export import at_rates, base_of, calibration_targets, export, mean_of
 from tests.conftest import REPOSITORY
 from tests.small_model import picture
 from tests.training import small
@@ -117,6 +117,19 @@ def test_calibration_has_every_rate_of_pictures_in_turn():
     assert rates == [[0, 1, 2], [1, 2, 3], [2, 3, 0], [3, 0, 1]]
     values = [float(one["x"].mean()) for one in found]
     np.testing.assert_allclose(values, 2 * (np.arange(4) * 0.4 - 1), atol=1e-6)
+
+
+def test_the_weights_that_a_run_began_with_are_found_through_the_runs_before_it(tmp_path):
+    weights_file = tmp_path / "w.safetensors"
+    weights_file.write_bytes(b"")
+    for name, source in {"one": weights_file, "two": tmp_path / "one", "none": ""}.items():
+        (tmp_path / name).mkdir()
+        config = small.config("restore", init_from=str(source))
+        checkpoints.write_config(tmp_path / name, read(config))
+    assert base_of(config | {"init_from": str(tmp_path / "two")}) == str(weights_file)
+    assert base_of(config | {"init_from": str(weights_file)}) == str(weights_file)
+    with pytest.raises(ConfigError, match="--base"):
+        base_of(config | {"init_from": str(tmp_path / "none")})
 
 
 @pytest.mark.slow
