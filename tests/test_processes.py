@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import glc_jax
-from glc_jax import images
+from glc_jax import companions, images, weights
 from tests import small_model
 
 HEIGHT, WIDTH = 40, 56
@@ -60,6 +60,23 @@ def test_glc_there_and_back(folder, expected):
     data, picture = expected
     assert (folder / "photo.glc").read_bytes() == (folder / "again.glc").read_bytes() == data
     np.testing.assert_array_equal(images.read(folder / "back.png"), picture)
+
+
+def test_a_restored_file_needs_the_models_weights_alone(folder, expected):
+    """Written in one process with a restorer, and drawn in another that knows of none."""
+    model, restorer = folder / "weights.safetensors", folder / "restorer.safetensors"
+    params = companions.encoder_side(small_model.parameters(1))
+    companions.save(restorer, "restorer", "small-restore", params, weights.load(model), {})
+    codec = glc_jax.load(model, restorer=restorer)
+    data = codec.compress(images.read(folder / "photo.png"), rate=2.2, restore=True)
+    options = ("--restore", "--restorer", "restorer.safetensors", "--rate", "2.2")
+    python(folder, "-m", "glc_jax", "compress", "-q", "photo.png", *options, "-o", "restored.glc")
+    assert (folder / "restored.glc").read_bytes() == data != expected[0]
+    restorer.unlink()
+    python(folder, "-m", "glc_jax", "decompress", "-q", "restored.glc", "-o", "restored.png")
+    picture = images.read(folder / "restored.png")
+    np.testing.assert_array_equal(picture, codec.decompress(data))
+    assert (picture != expected[1]).any()
 
 
 def test_pillow_there_and_back(folder, expected):
