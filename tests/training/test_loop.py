@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -17,13 +18,15 @@ import orbax.checkpoint as ocp
 import pytest
 
 from glc_jax import weights
+from glc_jax.data.pipeline import Skipped
 from glc_jax.training import checkpoints, evaluators, sharding
 from glc_jax.training.boards import Boards
-from glc_jax.training.config import plain, read
-from glc_jax.training.loop import is_due, stop_requests, train
+from glc_jax.training.config import Checkpoint, Codebook, Config, Evaluation, plain, read
+from glc_jax.training.loop import Run, is_due, stop_requests, train
 from glc_jax.training.running import Diverged
 from glc_jax.training.start import given_parameters
 from glc_jax.training.state import TrainState
+from glc_jax.training.watch import Ledger
 from tests.conftest import REPOSITORY
 from tests.training import kills, small
 
@@ -167,6 +170,100 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(config, tmp_pa
 def test_what_is_due():
     assert [step for step in range(1, 8) if is_due(step, 3, step == 7)] == [3, 6, 7]
     assert not any(is_due(step, 0, step == 7) for step in range(1, 8))
+
+
+class Counting(Run):
+    """A run whose step only counts: its loss is the number of the step and of the batch."""
+
+    def compile(self, state, batch, rng):
+        def step(state, batch, rng, frozen):
+            number = jnp.float32(state.step + 1)
+            metrics = {"loss": number, "batch": jnp.float32(batch["index"][0])}
+            return SimpleNamespace(step=state.step + 1, code_use={}), metrics
+
+        return step, None
+
+
+class Noted:
+    """Stands in for all that a loop calls, and notes what it was called with."""
+
+    def __init__(self):
+        self.lines, self.saved, self.measured, self.kmeans = {}, [], [], []
+        self.skipped = Skipped()
+
+    def iterate(self, step):
+        return ({"index": np.full(1, number)} for number in range(step, 100))
+
+    def notes(self):
+        return {"skipped": self.skipped.indices()}
+
+    def scalars(self, step, name, values):
+        self.lines[step] = (values["loss"], values["batch"])
+
+    def save(self, state, measured, notes):
+        self.saved.append((state.step, measured, notes["skipped"]))
+
+    def __call__(self, state, step, board):
+        self.measured.append(step)
+        return {"psnr": float(step)}
+
+    def ignore(self, *arguments):
+        """A call that changes nothing here."""
+
+    code_use = before = after = stop = beat = ignore
+
+
+def counted(monkeypatch, first: int = 0, stop: int | None = None, **changes) -> Noted:
+    """What a loop did from step `first` on."""
+    noted = Noted()
+    noted.skipped.add(5, "damaged")
+
+    def begin(parts, mesh, state, batches):
+        noted.kmeans.append(state.step)
+        return state
+
+    monkeypatch.setattr("glc_jax.training.loop.initialise_codebooks", begin)
+    fields = {"steps": 6, "log_every": 2, "checkpoint": Checkpoint(every=3), "batch": 1, **changes}
+    config = Config(codebook=Codebook(kmeans_step=1), **fields)
+    run = Counting(
+        parts=SimpleNamespace(config=config),
+        mesh=sharding.make_mesh(1, 1, 1),
+        frozen={},
+        batches=noted,
+        evaluators=noted,
+        kept=noted,
+        boards=noted,
+        ledger=Ledger({}),
+        profiler=noted,
+        watchdog=noted,
+    )
+    state = run(SimpleNamespace(step=first, code_use={}), lambda step: step == stop)
+    noted.last = state.step
+    return noted
+
+
+def test_each_line_has_the_means_of_its_own_steps(monkeypatch):
+    noted = counted(monkeypatch, eval=Evaluation(every=0))
+    assert noted.lines == {2: (1.5, 0.5), 4: (3.5, 2.5), 6: (5.5, 4.5)}
+    assert noted.measured == []
+    assert noted.saved == [(3, None, [5]), (6, None, [5])]
+    assert noted.kmeans == [1]
+    assert noted.last == 6
+
+
+def test_what_was_measured_is_saved_with_the_very_step(monkeypatch):
+    noted = counted(monkeypatch, steps=7, eval=Evaluation(every=2), log_every=0)
+    assert noted.measured == [2, 4, 6, 7]
+    saved = [(3, None, [5]), (6, {"psnr": 6.0}, [5]), (7, {"psnr": 7.0}, [5])]
+    assert noted.saved == saved
+    assert noted.lines == {}
+
+
+def test_a_resumed_loop_goes_on_with_the_next_batch_and_a_stopped_one_saves(monkeypatch):
+    noted = counted(monkeypatch, first=3, stop=5, eval=Evaluation(every=10))
+    assert noted.lines == {4: (4.0, 3.0), 5: (5.0, 4.0)}
+    assert noted.saved == [(5, None, [5])]
+    assert (noted.kmeans, noted.measured, noted.last) == ([], [], 5)
 
 
 class Constant:

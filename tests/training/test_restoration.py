@@ -148,6 +148,23 @@ def test_a_run_begins_its_part_from_the_weights_of_init_from(tmp_path):
         np.testing.assert_array_equal(given[name], leaf)
 
 
+def test_what_init_from_has_in_another_shape_or_not_at_all_is_random(tmp_path, caplog):
+    base = {name: part for name, part in PARAMS.items() if name != "restorer"}
+    given = {**base, "g_s": {"k": np.float32([7.0, 7.0])}}
+    del given["hyperprior"]
+    path = tmp_path / "base.safetensors"
+    weights.save(path, {"params": given}, {"name": "small", "model": plain(CONFIG.model)})
+    parts = SimpleNamespace(config=Config(model=CONFIG.model, init_from=str(path)), stage=stage())
+    parts.with_own_parameters = functools.partial(Parts.with_own_parameters, parts)
+    parts.random_parameters = lambda: parts.with_own_parameters(jax.tree.map(jnp.negative, base))
+    parts.abstract_parameters = jax.eval_shape(parts.random_parameters)
+    found = start.given_parameters(parts)
+    assert found["g_s"]["k"] == [-0.5]
+    assert found["vqvae"]["generator"]["k"] == [3.0]
+    assert found["restorer"]["vqvae"]["encoder"]["k"] == [2.0]  # of init_from, not at random
+    assert "has no parameters for: g_s/k, hyperprior/quantizer" in caplog.text
+
+
 def _trained(tmp_path) -> tuple[dict, str]:
     """The parameters of a run, and the weights that it began with."""
     base = {name: part for name, part in PARAMS.items() if name != "restorer"}
