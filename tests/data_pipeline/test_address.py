@@ -10,8 +10,8 @@ from glc_jax.data import address
 
 def test_suffixes_are_found_in_capitals_too_and_others_are_not(monkeypatch):
     walked = [
+        ("bucket/in/deeper", [], ["a.png"]),  # in any order
         ("bucket/in", ["deeper"], ["b.JPG", "notes.txt"]),
-        ("bucket/in/deeper", [], ["a.png"]),
     ]
     monkeypatch.setattr(backend.fsspec_backend, "walk", lambda folder: walked)
     found = address.find("gs://bucket/in", {".png", ".jpg"})

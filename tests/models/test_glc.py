@@ -9,7 +9,7 @@ import numpy as np
 
 from glc_jax.models import glc, sizes
 from glc_jax.models.discriminator import PatchDiscriminator
-from glc_jax.models.transforms import RateScaledTransform, interpolate_rate_scale
+from glc_jax.models.transforms import RateScaledTransform, interpolate_rate_scale, rate_scale_init
 
 INFERENCE_LIMIT = 10_000_000
 
@@ -59,6 +59,16 @@ def test_the_rate_scales_what_a_transform_gives():
     found, _ = jax.jit(transform.init_with_output)(jax.random.key(1), x, jnp.arange(3.0))
     for one, other in itertools.pairwise(np.asarray(found)):
         assert np.abs(other - one).max() > 0.1 * np.abs(one).max()
+
+
+def test_synthesis_begins_as_the_inverse_of_the_analysis():
+    model = glc.build(importlib.import_module("configs.tiny").model_config())
+    scales = []
+    for part in (model.g_a, model.g_s):
+        init = rate_scale_init(part.first_scale, part.last_scale)
+        scales.append(np.asarray(init(None, (part.rate_points, 2))))
+    np.testing.assert_allclose(scales[0] * scales[1], 1, rtol=1e-6)
+    assert (np.diff(scales[0], axis=0) > 0).all()  # a higher rate, a larger y
 
 
 def test_one_rate_point_is_a_constant():
