@@ -52,7 +52,7 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2", "stage3" or "restore"."""
+    """The whole config of "stage1", "stage2", "stage3", "restore" or "style"."""
     config = base.get_config(stage)
     config.name = "face"
     config.model = model_config()
@@ -75,6 +75,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 200_000
         config.optimizer.learning_rate = 5e-5
         config.adversarial.start = 0
+        config.codebook.kmeans_step = -1
+    if stage == "style":
+        config.steps = 100_000
+        config.batch = 64
+        config.adversarial.weight = 0.0
         config.codebook.kmeans_step = -1
     if stage == "restore":
         config.steps = 100_000

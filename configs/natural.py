@@ -11,6 +11,10 @@
     python scripts/train.py --config configs/natural.py:restore --workdir runs/restore \\
         --config.init_from=natural.safetensors --config.data.tfds.name=open_images_v4 --distributed
     python scripts/export.py runs/restore -o natural-restore.safetensors
+    python scripts/train.py --config configs/natural.py:style --workdir runs/style \\
+        --config.init_from=natural.safetensors --config.data.tfds.name=open_images_v4 \\
+        --config.data.style_folder=PAINTINGS --distributed
+    python scripts/export.py runs/style -o natural-style.safetensors
 
 Hardware: a TPU v4-32 slice (16 chips) or 8 GPUs of 40 GB or more; docs/training.md has the exact
 commands. Cost, estimated and not measured: stage 1 is 1.3 TFLOP an image, stage 2 0.25, stage 3
@@ -53,7 +57,7 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2", "stage3" or "restore"."""
+    """The whole config of "stage1", "stage2", "stage3", "restore" or "style"."""
     config = base.get_config(stage)
     config.name = "natural"
     config.model = model_config()
@@ -76,6 +80,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 200_000
         config.optimizer.learning_rate = 5e-5
         config.adversarial.start = 0
+        config.codebook.kmeans_step = -1
+    if stage == "style":
+        config.steps = 100_000
+        config.batch = 64
+        config.adversarial.weight = 0.0
         config.codebook.kmeans_step = -1
     if stage == "restore":
         config.steps = 100_000

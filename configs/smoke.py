@@ -44,7 +44,7 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2", "stage3" or "restore"."""
+    """The whole config of "stage1", "stage2", "stage3", "restore" or "style"."""
     config = base.get_config(stage)
     config.name = "smoke"
     config.model = model_config()
@@ -85,6 +85,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     if stage == "stage3":
         config.codebook.kmeans_step = -1
         config.adversarial.start = 0
+    if stage == "style":  # without VGG16, which is of another package: it learns to copy
+        config.data.style_folder = "synthetic:16"
+        config.losses.style = config.losses.content = 0.0
+        config.losses.l1 = config.losses.multiscale_l1 = 1.0
+        config.codebook.kmeans_step = -1
     if stage == "restore":
         config.codebook.kmeans_step = -1
     return config

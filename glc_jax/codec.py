@@ -23,7 +23,7 @@ import numpy as np
 from flax.errors import FlaxError
 from PIL import Image
 
-from glc_jax import bitstream, companions, images, memory, named, weights
+from glc_jax import bitstream, companions, images, memory, named, painting, weights
 from glc_jax.autoencoder import Autoencoder
 from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
@@ -66,6 +66,7 @@ def load(
     max_memory: int | str | None = None,
     plugins: Sequence[str] = (),
     restorer: str | os.PathLike[str] | None = None,
+    stylist: str | os.PathLike[str] | None = None,
 ) -> Codec:
     """The codec of a packaged model's name or of a weights file; None means the default.
 
@@ -75,7 +76,8 @@ def load(
       WeightsError: there is no such file, or it is damaged, foreign or newer.
       InputError: a plugin cannot be imported.
     """
-    return Codec(weights.load(weights.resolve(name_or_path)), max_memory, plugins, restorer)
+    loaded = weights.load(weights.resolve(name_or_path))
+    return Codec(loaded, max_memory, plugins, restorer, stylist)
 
 
 class Codec:
@@ -91,8 +93,9 @@ class Codec:
     Weights may name parts of an entropy model that are not of this package. Their code is only
     used where its module is among `plugins`, which are imported; a weights file imports nothing.
 
-    `restorer` is a packaged name or file (see `companions`) that serves `compress(restore=True)`;
-    None, the default, stands for the packaged one of these weights.
+    `restorer` and `stylist` are packaged names or files (see `companions`) that serve
+    `compress(restore=True)` and `decompress(style=...)`; None, the default, stands for the packaged
+    one of these weights.
 
     Attributes:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
@@ -106,10 +109,12 @@ class Codec:
         max_memory: int | str | None = None,
         plugins: Sequence[str] = (),
         restorer: str | os.PathLike[str] | None = None,
+        stylist: str | os.PathLike[str] | None = None,
     ) -> None:
         companions.require_model(loaded)
         self._weights = loaded
         self._restorer = restorer
+        self._stylist = stylist
         self.plugins = tuple(plugins)
         named.import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
@@ -217,6 +222,8 @@ class Codec:
         data: bytes | str | os.PathLike[str],
         preview: bool = False,
         max_pixels: int | None = images.MAX_PIXELS,
+        style: Picture | None = None,
+        strength: float = 1.0,
     ) -> np.ndarray:
         """The picture of a .glc file: uint8 [height, width, 3].
 
@@ -225,27 +232,50 @@ class Codec:
           preview: draw a quarter of the pixels, from the latent's means over 2 x 2, and enlarge
             them: quicker, and still recognisable.
           max_pixels: refuse a larger width x height before anything is allocated; None: no limit.
+          style: a picture of any size, as `compress` takes it, in whose manner this one is painted.
+          strength: of the style, from 0, the ordinary picture, to 1.
 
         Raises:
           BitstreamError: damaged, foreign, newer, too large, or coded with other weights.
+          InputError: the style is no such picture, or the strength is not within 0 .. 1.
           TooLargeError: the picture needs more memory than there is.
+          WeightsError: there is no stylist of these weights.
         """
         container = self._container(data, max_pixels)
         height, width = container.height, container.width
+        seen = self._style(style, strength)
         if preview:
-            return self._preview(container)
+            return self._preview(container, seen)
         left = self.require_memory(height, width, "decompress")
         y_hat = self._decode_latent(container)
-        return self._reconstruct(y_hat, container.rate(self.highest_rate), height, width, left)
+        rate = container.rate(self.highest_rate)
+        return self._reconstruct(y_hat, rate, height, width, left, seen)
 
-    def _preview(self, container: bitstream.Container) -> np.ndarray:
+    def stylise(
+        self,
+        image: Picture,
+        style: Picture,
+        strength: float = 1.0,
+        rate: float | None = None,
+    ) -> np.ndarray:
+        """A picture painted in the manner of another: uint8 [height, width, 3].
+
+        What `decompress` gives with this style of what `compress` gives. rate: None is the
+        highest. Raises as they do.
+        """
+        rate = self.highest_rate if rate is None else rate
+        _checked_strength(strength)
+        data = self.compress(image, rate)
+        return self.decompress(data, max_pixels=None, style=style, strength=strength)
+
+    def _preview(self, container: bitstream.Container, style: painting.Style | None) -> np.ndarray:
         """A picture of half the height and width, enlarged."""
         height, width = ((side + 1) // 2 for side in (container.height, container.width))
         left = self.require_memory(height, width, "decompress")
         y_hat = self._decode_latent(container)
         rate = np.float32([container.rate(self.highest_rate)])
         latent = _halve(_synthesise(self._model, self.params, y_hat, rate))
-        small = Image.fromarray(self._autoencoder.generate(latent, height, width, left))
+        small = Image.fromarray(self._draw(latent, height, width, left, style))
         large = small.resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
         return np.asarray(large)[: container.height, : container.width]
 
@@ -376,10 +406,47 @@ class Codec:
         height: int,
         width: int,
         left: int | None,
+        style: painting.Style | None = None,
     ) -> np.ndarray:
         """What is drawn of y_hat [1, h, w, C], within `left` bytes: uint8 [height, width, 3]."""
         latent = _synthesise(self._model, self.params, y_hat, np.float32([rate]))
-        return self._autoencoder.generate(latent, height, width, left)
+        return self._draw(latent, height, width, left, style)
+
+    def _draw(
+        self,
+        latent: jax.Array,
+        height: int,
+        width: int,
+        left: int | None,
+        style: painting.Style | None,
+    ) -> np.ndarray:
+        """What G makes of l_hat [1, h, w, C], painted where there is a style.
+
+        Painting takes less memory than the entropy networks did, so that it needs no room of its
+        own.
+        """
+        if style is None:
+            return self._autoencoder.generate(latent, height, width, left)
+        vqvae = self.params["vqvae"]
+        latent, generator = painting.paint(vqvae["generator"], self._stylists, latent, style)
+        params = {**self.params, "vqvae": {**vqvae, "generator": generator}}
+        painter = Autoencoder(self.config["model"], self._model, params)
+        return painter.generate(latent, height, width, left)
+
+    def _style(self, style: Picture | None, strength: float) -> painting.Style | None:
+        """What `decompress` is told of a style; None where it changes nothing."""
+        strength = _checked_strength(strength)
+        if style is None or not strength:
+            return None
+        pixels = painting.sized(_checked_pixels(style))
+        _ = self._stylists  # that there are none is known before anything is compiled
+        left = self.require_memory(*pixels.shape[:2], "compress")
+        return painting.Style(self._autoencoder.encode(pixels, left), strength)
+
+    @functools.cached_property
+    def _stylists(self) -> Mapping[str, Any]:
+        """The stylist's parameters."""
+        return jax.device_put(companions.load(companions.STYLIST, self._weights, self._stylist))
 
     def _pad(self, pixels: np.ndarray) -> np.ndarray:
         """[height, width, 3] -> [1, H, W, 3], sides multiples of what the model takes."""
@@ -488,6 +555,14 @@ def _checked_pixels(image: Picture) -> np.ndarray:
         if side > bitstream.MAX_SIDE:
             raise InputError(f"A side of {side} pixels is over the format's {bitstream.MAX_SIDE}.")
     return image
+
+
+def _checked_strength(strength: float) -> float:
+    if isinstance(strength, bool) or not isinstance(strength, numbers.Real):
+        raise InputError(f"The strength of a style must be a number, not {strength!r}.")
+    if not 0 <= strength <= 1:
+        raise InputError(f"The strength {strength} of a style is not within 0 .. 1.")
+    return float(strength)
 
 
 def _program(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -26,8 +26,8 @@ def lpips(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
     """
     trunk = vgg16 if "conv_12" in params["features"] else alexnet
     # Two passes and not one of a joined batch: a loss then needs no gradient of y's pass.
-    features_x = trunk.features(params["features"], _normalised(x))
-    features_y = trunk.features(params["features"], _normalised(y))
+    features_x = trunk.features(params["features"], normalised(x))
+    features_y = trunk.features(params["features"], normalised(y))
     distance = jnp.zeros(x.shape[0], jnp.float32)
     for i, (a, b) in enumerate(zip(features_x, features_y, strict=True)):
         difference = (_unit(a) - _unit(b)) ** 2 @ jnp.asarray(params["heads"][f"head_{i}"], a.dtype)
@@ -35,7 +35,8 @@ def lpips(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
     return distance
 
 
-def _normalised(x: jax.Array) -> jax.Array:
+def normalised(x: jax.Array) -> jax.Array:
+    """Pixels in [-1, 1] as both trunks take them."""
     return (x - jnp.asarray(_SHIFT, x.dtype)) / jnp.asarray(_SCALE, x.dtype)
 
 

@@ -30,6 +30,8 @@ LOSSES = {
     "latent": 1.0,
     "code_prediction": 0.05,
     "pixel_code_prediction": 0.05,
+    "style": 1.0,
+    "content": 0.0,  # in use where there is a style
 }
 
 TRAINABLE = {
@@ -37,6 +39,7 @@ TRAINABLE = {
     "stage2": "(?!vqvae/|pixel_code_predictor/)",
     "stage3": "",
     "restore": "restorer/",
+    "style": "stylist/",
 }
 
 
@@ -65,6 +68,12 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     if stage == "restore":  # in the latent space, so that no generator runs
         config.losses.l1 = config.losses.lpips = 0.0
         config.losses.pixel_code_prediction = 0.0
+        config.eval.evaluators = ("held_out",)
+    if stage == "style":
+        config.losses.l1 = config.losses.lpips = 0.0
+        config.losses.content = 0.2
+        config.checkpoint.best = "style"
+        config.eval.metrics = ("style", "content")
         config.eval.evaluators = ("held_out",)
     del config.quantizer
     config.quantizer = named_part(Config.quantizer)

@@ -38,6 +38,7 @@ class Data:
     scale: tuple[float, ...] = (0.5, 1.0)  # random factor before cropping, from and to
     flip: bool = True
     cache_gb: float = 0.0  # of decoded pictures, in memory
+    style_folder: str = ""  # as `folder`; of the stage "style"
     degrade: Recipe = dataclasses.field(default_factory=Recipe)  # of the stage "restore"
     threads: int = 16
 

@@ -94,7 +94,7 @@ def make_eval_step(
             x_hat = jnp.clip(x_hat.astype(jnp.float32), -1, 1)
             picture = jnp.round((x_hat + 1) * 127.5)
             values = {
-                kind: measure.function(picture, images, networks)
+                kind: measure.function(picture, beside.get(measure.against, images), networks)
                 for kind, measure in measures.items()
             }
             if bpp is not None:

@@ -91,6 +91,11 @@ def chosen_measures(parts: Parts) -> dict[str, Measure]:
     names = {*fields.metrics, *(loss.name for loss in parts.losses if loss.name in known)}
     chosen = {name: measure for name, measure in known.items() if name in names}
     for name, measure in chosen.items():
+        if measure.against and measure.against not in parts.stage.beside:
+            raise ConfigError(
+                f"eval.metrics: {name} is for stages with a {measure.against}, which "
+                f"{parts.config.stage} has not."
+            )
         if fields.crop < measure.smallest:
             raise ConfigError(
                 f"eval.crop is {fields.crop}; {name} takes at least {measure.smallest}, or leave "

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from glc_jax.losses import spectrum
+from glc_jax.losses import spectrum, style
 from glc_jax.metrics.dists import dists
+from glc_jax.metrics.features import vgg16
 from glc_jax.metrics.lpips import lpips
 from glc_jax.metrics.psnr import psnr
 from glc_jax.models.pixels import to_model_range
@@ -17,13 +18,14 @@ class Measure(NamedTuple):
     """(picture, original, networks) -> float32 [B], of float32 and uint8 [B, H, W, 3], 0..255.
 
     networks: names of the frozen networks that it looks through. smallest: side of the smallest
-    pictures that it takes.
+    pictures that it takes. against: what stands for the original, of what `Stage.beside` names.
     """
 
     function: Callable[[jax.Array, jax.Array, Mapping[str, Any]], jax.Array]
     networks: tuple[str, ...] = ()
     less_is_better: bool = True
     smallest: int = 1
+    against: str = ""
 
 
 def _lpips(network: str) -> Measure:
@@ -31,6 +33,14 @@ def _lpips(network: str) -> Measure:
         return lpips(networks[network], to_model_range(picture), to_model_range(original))
 
     return Measure(measure, (network,))
+
+
+def _vgg(distance: Callable[..., jax.Array], against: str = "") -> Measure:
+    def measure(picture: jax.Array, original: jax.Array, networks: Mapping[str, Any]) -> jax.Array:
+        network = networks["lpips_vgg"]
+        return distance(network, to_model_range(picture), to_model_range(original))
+
+    return Measure(measure, ("lpips_vgg",), smallest=vgg16.MIN_SIZE, against=against)
 
 
 def _spectral_excess(picture: jax.Array, original: jax.Array, networks: Any) -> jax.Array:
@@ -53,4 +63,6 @@ MEASURES: dict[str, Measure] = {
         ("dists",),
     ),
     "spectral_excess": Measure(_spectral_excess, smallest=spectrum.SMALLEST),
+    "style": _vgg(style.style, "style"),
+    "content": _vgg(style.content),
 }

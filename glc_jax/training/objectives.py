@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from glc_jax import named
 from glc_jax.errors import ConfigError
 from glc_jax.losses import code_prediction, perceptual, pixel, spectrum
+from glc_jax.losses import style as vgg_style
 from glc_jax.models import glc, sizes
 from glc_jax.training.config import Config
 from glc_jax.training.pictures import jittered
@@ -62,9 +63,13 @@ class Loss:
 
 @dataclasses.dataclass(frozen=True)
 class PictureLoss(Loss):
-    """A loss of reconstructions x_hat against images, both float32 [B, H, W, 3] in [-1, 1]."""
+    """A loss of reconstructions x_hat against images, both float32 [B, H, W, 3] in [-1, 1].
+
+    against: which pictures the images are: those of `Stage.beside` of this name; "": the originals.
+    """
 
     needs = ("x_hat",)
+    against: ClassVar[str] = ""
 
     def __call__(
         self, x_hat: jax.Array, images: jax.Array, networks: Networks, key: jax.Array
@@ -145,6 +150,31 @@ class DISTS(PictureLoss):
             raise ConfigError(
                 f"dists_group is {self.group}, which does not divide the {part} crops of a pass."
             )
+
+
+class Style(PictureLoss):
+    """How far x_hat is from the style of the picture beside it; see `losses.style`."""
+
+    needs = ("x_hat", "style")
+    against = "style"
+
+    @property
+    def networks(self):
+        return ("lpips_vgg",)
+
+    def __call__(self, x_hat, images, networks, key):
+        return jnp.mean(vgg_style.style(networks["lpips_vgg"], x_hat, images))
+
+
+class Content(PictureLoss):
+    """How far what x_hat shows is from what the original shows; see `losses.style`."""
+
+    @property
+    def networks(self):
+        return ("lpips_vgg",)
+
+    def __call__(self, x_hat, images, networks, key):
+        return jnp.mean(vgg_style.content(networks["lpips_vgg"], x_hat, images))
 
 
 class SpectralExcess(PictureLoss):
@@ -266,6 +296,8 @@ def known(config: Config) -> dict[str, Callable[..., Loss]]:
         "lpips_vgg": functools.partial(lpips, network="vgg"),
         "dists": functools.partial(DISTS, jitter=config.jitter, **dists),
         "spectral_excess": SpectralExcess,
+        "style": Style,
+        "content": Content,
         "codebook": Commitment,
         "hyper_codebook": functools.partial(Commitment, part="hyperprior", need=HYPER_CODES),
         "rate": functools.partial(Rate, lambdas=config.lambdas),

@@ -53,12 +53,12 @@ class Forward:
 class Stage:
     """A stage of training, made from the run's config.
 
-    gives: the fields of `Forward` that it sets, and the paths of its codebooks: a loss is in use
-    where the stage gives what it needs. codebooks: paths of those that it quantises with and keeps
-    in use. beside: names of pictures that come with each sample, as in `inputs.BESIDE`. part: the
-    name of its parameters beside the model's, of which a weights file of their own is made; "" for
-    none. Values are means over the batch or have one row a sample, so that equal parts of a batch
-    can be averaged.
+    gives: the fields of `Forward` that it sets, the paths of its codebooks and the names of
+    `beside`: a loss is in use where the stage gives what it needs. codebooks: paths of those that
+    it quantises with and keeps in use. beside: names of pictures that come with each sample, as in
+    `inputs.BESIDE`. part: the name of its parameters beside the model's, of which a weights file of
+    their own is made; "" for none. Values are means over the batch or have one row a sample, so
+    that equal parts of a batch can be averaged.
     """
 
     gives: frozenset[str]

@@ -5,12 +5,14 @@ from glc_jax.training.config import Config
 from glc_jax.training.restoration import RestorationStage
 from glc_jax.training.stage import Stage
 from glc_jax.training.stages import JointStage, TransformStage, VQVAEStage
+from glc_jax.training.styling import StyleStage
 
 STAGES: dict[str, type[Stage]] = {
     "stage1": VQVAEStage,
     "stage2": TransformStage,
     "stage3": JointStage,
     "restore": RestorationStage,
+    "style": StyleStage,
 }
 
 

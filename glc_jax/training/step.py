@@ -5,7 +5,7 @@ however it is sharded; under `jax.pmap` each device has its part and `axis_name`
 which gradients and metrics are averaged. Both give the same state.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -15,7 +15,7 @@ import optax
 
 from glc_jax.models.pixels import to_model_range
 from glc_jax.training.critic import LAST_LAYER
-from glc_jax.training.objectives import ModelLoss, Networks, PictureLoss, Seen
+from glc_jax.training.objectives import Loss, ModelLoss, Networks, PictureLoss, Seen
 from glc_jax.training.parameters import Flat, replace, select
 from glc_jax.training.parts import Parts
 from glc_jax.training.state import TrainState
@@ -65,7 +65,7 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
             variables = {"params": replace(state.params, trained)}
             out = parts.stage.forward(parts.model, variables, images, samples)
             seen = Seen(parts.model, variables, images, samples, out)
-            total, values = weighted(parts.losses, ModelLoss, seen)
+            total, values = weighted(parts.losses, ModelLoss, lambda loss: loss(seen))
             return (total, out.x_hat), (values, out)
 
         (total, x_hat), pull_back, (values, out) = jax.vjp(forward, trained, has_aux=True)
@@ -73,7 +73,11 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
         if x_hat is not None:
             key = jax.random.fold_in(rng, _JITTER)
             (more, values), pull = jax.value_and_grad(
-                lambda x_hat: weighted(parts.losses, PictureLoss, x_hat, images, networks, key),
+                lambda x_hat: weighted(
+                    parts.losses,
+                    PictureLoss,
+                    lambda loss: loss(x_hat, beside.get(loss.against, images), networks, key),
+                ),
                 has_aux=True,
             )(x_hat)
             total, metrics = total + more, {**metrics, **values}
@@ -150,10 +154,12 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
     return train_step
 
 
-def weighted(losses: Any, kind: type, *arguments: Any) -> tuple[jax.Array, Metrics]:
+def weighted(
+    losses: Iterable[Loss], kind: type, value: Callable[[Any], jax.Array]
+) -> tuple[jax.Array, Metrics]:
     """The weighted sum of the losses of one kind, and each one's own value by name."""
     chosen = [loss for loss in losses if isinstance(loss, kind)]
-    values = {loss.name: loss(*arguments) for loss in chosen}
+    values = {loss.name: value(loss) for loss in chosen}
     chex.assert_shape(list(values.values()), ())
     total = sum((loss.weight * values[loss.name] for loss in chosen), jnp.zeros(()))
     return total, values

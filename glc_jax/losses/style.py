@@ -1,0 +1,64 @@
+"""Style and content of pictures as VGG16 sees them.
+
+Gatys, Ecker, Bethge, "Image style transfer using convolutional neural networks", CVPR 2016: style
+is which features come together, wherever they are (Gram matrices); content is which are where. The
+layers are those of Johnson et al., "Perceptual losses for real-time style transfer" (arXiv
+1603.08155). Both are shares of what the pictures have, so that no layer and no pale or dark picture
+counts for more than another.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from glc_jax.metrics.features import vgg16
+from glc_jax.metrics.lpips import normalised
+
+STYLE_LAYERS = 4
+"""relu1_2, relu2_2, relu3_3 and relu4_3; the colours themselves come before them."""
+
+CONTENT_LAYER = 2
+"""relu3_3."""
+
+
+def style(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
+    """How far the Gram matrices of x are from those of y: float32 [B].
+
+    Of each layer |G_x - G_y|^2 / (|G_x|^2 + |G_y|^2), and their mean: 0 to 1. x [B, H, W, 3] and
+    y [B, H', W', 3], in [-1, 1], may differ in size; x alone receives a gradient, and none through
+    the denominator. `params`: `lpips_weights.load("vgg")`.
+    """
+    distances = []
+    for a, b in zip(grams(params, x), jax.lax.stop_gradient(grams(params, y)), strict=True):
+        whole = jnp.sum(a**2, (1, 2)) + jnp.sum(b**2, (1, 2))
+        distances.append(jnp.sum((a - b) ** 2, (1, 2)) / jax.lax.stop_gradient(whole))
+    return sum(distances) / len(distances)
+
+
+def grams(params: Mapping, x: jax.Array) -> list[jax.Array]:
+    """Means of products of two features over x [B, H, W, 3]: float32 [B, C, C] of each layer.
+
+    Of the colours, beside whose products are their means, and of VGG16's layers.
+    """
+    found = []
+    colours = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
+    for layer in [colours, *_features(params, x)[:STYLE_LAYERS]]:
+        flat = layer.reshape(layer.shape[0], -1, layer.shape[-1])
+        product = jnp.einsum("bic,bid->bcd", flat, flat, preferred_element_type=jnp.float32)
+        found.append(product / flat.shape[1])
+    return found
+
+
+def content(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
+    """The squared distance of x's features from y's, as a share of y's own: float32 [B].
+
+    x, y [B, H, W, 3] in [-1, 1]; x alone receives a gradient.
+    """
+    a, b = (_features(params, picture)[CONTENT_LAYER] for picture in (x, y))
+    b = jax.lax.stop_gradient(b)
+    return jnp.sum((a - b) ** 2, (1, 2, 3)) / (jnp.sum(b**2, (1, 2, 3)) + 1e-6)
+
+
+def _features(params: Mapping, x: jax.Array) -> list[jax.Array]:
+    return vgg16.features(jax.lax.stop_gradient(params["features"]), normalised(x))

@@ -1,0 +1,94 @@
+"""The stylist: AdaIN where attention is even, any two sizes, and G between its own and another."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glc_jax import weights
+from glc_jax.models import glc, stylist
+from tests import small_model
+
+CONTENT = jax.random.normal(jax.random.key(0), (1, 6, 10, small_model.CHANNELS))
+STYLE = 2 + 3 * jax.random.normal(jax.random.key(1), (1, 5, 4, small_model.CHANNELS))
+
+
+@functools.cache
+def parts() -> tuple:
+    generator = small_model.parameters()["vqvae"]["generator"]
+    params = {"vqvae": small_model.parameters()["vqvae"]}
+    return generator, jax.jit(stylist.first_parameters)(params, jax.random.key(2))
+
+
+def attend(params, content, style):
+    return stylist.StyleAttention(small_model.CHANNELS).apply({"params": params}, content, style)
+
+
+def test_even_attention_gives_the_styles_own_mean_and_deviation():
+    _, own = parts()
+    even = jax.tree.map(jnp.zeros_like, own["network"]["attention"])
+    mean, deviation = attend(even, CONTENT, STYLE)
+    assert mean.shape == deviation.shape == CONTENT.shape
+    np.testing.assert_allclose(mean[0, 3, 3], STYLE.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(deviation[0, 3, 3], STYLE.std((0, 1, 2)), rtol=1e-4)
+
+
+def test_attention_in_pieces_is_attention_at_once(monkeypatch):
+    _, own = parts()
+    whole = attend(own["network"]["attention"], CONTENT, STYLE)
+    monkeypatch.setattr(stylist, "ROWS", 7)
+    pieces = attend(own["network"]["attention"], CONTENT, STYLE)
+    for one, other in zip(whole, pieces, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert np.ptp(np.asarray(whole[0][0, :, :, 0])) > 1e-4  # it is not the same everywhere
+
+
+def test_it_moves_every_norm_of_the_generator_and_nothing_else():
+    generator, own = parts()
+    network = stylist.of(generator)
+    latent, moves = jax.jit(network.apply)({"params": own["network"]}, CONTENT, STYLE)
+    assert latent.shape == CONTENT.shape
+    flat = dict(weights.flatten(generator))
+    norms = {path for path in flat if path.endswith("/scale")}
+    assert moves.keys() == norms | {path.replace("/scale", "/bias") for path in norms}
+    assert {path: move.shape for path, move in moves.items()} == {
+        path: (1, *flat[path].shape) for path in moves
+    }
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0])
+def test_the_generator_goes_from_its_own_to_the_styled_one(strength):
+    generator, own = parts()
+    copy = jax.tree.map(lambda leaf: leaf + 2, own["generator"])
+    moves = {"norm_out/bias": jnp.full(4, 4.0), "middle_block_0/norm_1/scale": jnp.full(8, 6.0)}
+    found = dict(weights.flatten(stylist.styled_generator(generator, copy, moves, strength)))
+    for path, leaf in weights.flatten(generator):
+        trained = 2 * (path.split("/")[0] in own["generator"])
+        move = moves[path][0] if path in moves else 0
+        np.testing.assert_allclose(found[path], leaf + strength * (trained + move), atol=1e-5)
+
+
+def test_the_copy_has_all_but_the_deepest_level():
+    generator, own = parts()
+    left = {name for name in generator if name not in own["generator"]}
+    deepest = len(small_model.MODEL["vqvae"]["multipliers"]) - 1
+    assert {name.split("_")[0] for name in left} == {"latent", "conv", "middle", "level"}
+    assert {name for name in left if name.startswith("level")} == {
+        name for name in generator if name.startswith(f"level_{deepest}_")
+    }
+    assert "conv_out" in own["generator"]
+
+
+def test_before_training_it_is_nearly_adain():
+    """So that training begins with a picture whose colours are the style's."""
+    generator, own = parts()
+    model = glc.build(small_model.MODEL)
+    latent, moves = stylist.of(generator).apply({"params": own["network"]}, CONTENT, STYLE)
+    mean, deviation = STYLE.mean((0, 1, 2)), STYLE.std((0, 1, 2))
+    normed = (CONTENT - CONTENT.mean((0, 1, 2))) / CONTENT.std((0, 1, 2))
+    adain = normed * deviation + mean
+    assert jnp.abs(latent - adain).mean() < 0.5 * jnp.abs(latent - CONTENT).mean()
+    assert max(float(jnp.abs(move).max()) for move in moves.values()) < 0.5
+    assert model.vqvae.generator.latent_channels == latent.shape[-1]

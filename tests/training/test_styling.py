@@ -1,0 +1,203 @@
+"""The stage "style" at toy size: what trains, what each loss is shown, resuming, exporting."""
+
+import contextlib
+import dataclasses
+import runpy
+import sys
+import types
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glc_jax import companions, weights
+from glc_jax.data.pipeline import training_batches
+from glc_jax.data.styles import Styles
+from glc_jax.errors import ConfigError, InputError
+from glc_jax.models.pixels import to_model_range
+from glc_jax.training import checkpoints, inputs
+from glc_jax.training.config import read
+from glc_jax.training.loop import train
+from glc_jax.training.objectives import PictureLoss, objectives
+from glc_jax.training.stage_choices import open_stage
+from tests.conftest import REPOSITORY
+from tests.training import small
+
+NAME = "tests.training.test_styling"
+
+
+@dataclasses.dataclass(frozen=True)
+class Colours(PictureLoss):
+    """How far the mean colours are from those of the style, which compiles quickly."""
+
+    against = "style"
+    needs = ("x_hat", "style")
+
+    def __call__(self, x_hat, images, networks, key):
+        return jnp.mean((x_hat.mean((1, 2)) - images.mean((1, 2))) ** 2)
+
+
+class Shown(PictureLoss):
+    """The mean of the pictures that it is shown: the originals."""
+
+    def __call__(self, x_hat, images, networks, key):
+        return jnp.mean(images)
+
+
+class Styled(Colours):
+    """The same, of the styles."""
+
+    def __call__(self, x_hat, images, networks, key):
+        return jnp.mean(images)
+
+
+def config_of(place, **changes) -> dict:
+    """A config of the stage, with pictures, styles and first parameters below a folder."""
+    losses = {name: {"of": f"{NAME}:{name.title()}", "weight": 1.0} for name in ("colours",)}
+    more = {name: {"of": f"{NAME}:{name.title()}", "weight": 1e-9} for name in ("shown", "styled")}
+    found = small.config(
+        1,
+        stage="style",
+        losses={**losses, **more},
+        trainable="stylist/",
+        codebook__kmeans_step=-1,
+        data__folder=str(small.folder(place / "pictures")),
+        data__style_folder=str(small.folder(place / "styles", 3)),
+        steps=6,
+        batch=2,
+        checkpoint__every=3,
+        checkpoint__best="spectral_excess",
+        eval__metrics=("spectral_excess",),
+        eval__crop=48,
+        **changes,
+    )
+    found["init_from"] = small.weights_file(place / "start.safetensors", found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> dict:
+    return config_of(tmp_path_factory.mktemp("style"))
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory) -> tuple:
+    """A run without a stop: (folder, last state)."""
+    workdir = tmp_path_factory.mktemp("whole")
+    return workdir, train(config, workdir)
+
+
+def test_the_stylist_trains_and_the_model_stays(config, whole):
+    _, last = whole
+    base = dict(weights.flatten(weights.load(config["init_from"]).tree["params"]))
+    found = dict(weights.flatten(jax.device_get(last.params)))
+    assert found.keys() - base.keys() == set(last.ema)
+    assert all(path.startswith("stylist/") for path in last.ema)
+    for path, leaf in base.items():
+        np.testing.assert_array_equal(found[path], leaf)
+    copy = {p for p in last.ema if p.startswith("stylist/generator/")}
+    begun = {p.removeprefix("stylist/"): p for p in copy}
+    moved = {p for b, p in begun.items() if np.any(found[p] != base[f"vqvae/{b}"])}
+    assert moved == copy
+
+
+def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path):
+    @contextlib.contextmanager
+    def requests():
+        yield lambda current: current == 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("glc_jax.training.loop.stop_requests", requests)
+        assert int(train(config, tmp_path).step) == 1
+    chex.assert_trees_all_equal(train(config, tmp_path), whole[1])
+
+
+def test_it_exports_a_companion_of_what_it_began_with(config, whole, tmp_path):
+    path = tmp_path / "style.safetensors"
+    script = runpy.run_path(str(REPOSITORY / "scripts" / "export.py"))["main"]
+    with pytest.MonkeyPatch.context() as patch:
+        command = ["export.py", str(whole[0]), "-o", str(path), "--dtype", "float32"]
+        patch.setattr(sys, "argv", command)
+        assert script() == 0
+    base = weights.load(config["init_from"])
+    loaded = companions.load(companions.STYLIST, base, path)
+    averaged = checkpoints.averaged_parameters(whole[0])["stylist"]
+    chex.assert_trees_all_equal(loaded, averaged)
+    assert weights.describe(path).name == "small-style"
+
+
+def test_a_loss_is_shown_what_it_is_against(config):
+    step = small.jit_train_step(config)
+    begun = small.parts(config)
+    params = jax.jit(begun.with_own_parameters)(small.parameters(config))
+    batch = {**small.batch(size=2), "style": small.batch(1, size=2)["image"]}
+    _, metrics = step(begun.initial_state(params), batch, jax.random.key(0))
+    for name, pictures in (("shown", "image"), ("styled", "style")):
+        expected = jnp.mean(to_model_range(batch[pictures]))
+        np.testing.assert_allclose(metrics[name], expected, rtol=1e-4)
+
+
+def test_style_and_content_are_losses_of_this_stage_alone():
+    from configs import tiny
+
+    for stage, expected in (("style", {"style", "content"}), ("stage1", set()), ("stage3", set())):
+        config = read(tiny.get_config(stage).to_dict())
+        names = {loss.name for loss in objectives(config, open_stage(config).gives)}
+        assert names & {"style", "content"} == expected
+
+
+class Grey:
+    """Styles of one grey each, of sides from a pixel to hundreds; the third cannot be read."""
+
+    sides = ((40, 300), (1, 1), (0, 0), (7, 12), (64, 64))
+
+    def __len__(self):
+        return len(self.sides)
+
+    def name(self, index):
+        return f"style {index}"
+
+    def __getitem__(self, index):
+        if index == 2:
+            raise InputError("damaged")
+        return np.full((*self.sides[index], 3), 10 * index, np.uint8)
+
+
+def test_styles_depend_on_seed_step_and_slot_and_on_nothing_else():
+    fields = {"batch": 4, "crop": 16, "scale": (0.5, 1.0), "flip": True, "seed": 3}
+
+    class Pictures(Grey):
+        sides = ((40, 40),)
+
+    def batches(**changes):
+        return training_batches(
+            Pictures(), **{**fields, **changes}, beside={"style": Styles(Grey(), 16)}
+        )
+
+    whole = batches()
+    for step in range(6):
+        halves = [batches(shard=(part, 2))[step]["style"] for part in range(2)]
+        np.testing.assert_array_equal(np.concatenate(halves), whole[step]["style"])
+    seen = {int(style[0, 0, 0]) for step in range(12) for style in whole[step]["style"]}
+    assert seen == {0, 10, 30, 40}
+    first = [batches(seed=seed)[0]["style"][:, 0, 0, 0].tolist() for seed in range(4)]
+    assert len(set(map(tuple, first))) > 1
+
+
+def test_a_folder_without_a_readable_style_is_told():
+    class Broken(Grey):
+        sides = ((0, 0),) * 2
+
+        def __getitem__(self, index):
+            raise InputError("damaged")
+
+    with pytest.raises(ConfigError, match="styles can be read"):
+        Styles(Broken(), 16)(np.zeros((16, 16, 3), np.uint8), np.random.default_rng(0))
+
+
+def test_a_config_without_styles_is_told():
+    config = types.SimpleNamespace(data=types.SimpleNamespace(style_folder=""))
+    with pytest.raises(ConfigError, match="style_folder"):
+        inputs.open_beside(config, ("style",), 16)
