@@ -126,6 +126,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.optimizer.tail_steps = 4000
         config.data.scale = (0.3, 1.0)
         config.losses.multiscale_l1 = 0.0
+        config.losses.content = 0.1
         config.codebook.kmeans_step = -1
         config.eval.crop = 256
     if stage == "restore":

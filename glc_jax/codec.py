@@ -428,7 +428,9 @@ class Codec:
         if style is None:
             return self._autoencoder.generate(latent, height, width, left)
         vqvae = self.params["vqvae"]
-        latent, generator = painting.paint(vqvae["generator"], self._stylists, latent, style)
+        latent, generator = painting.paint(
+            self._model.vqvae.generator, vqvae["generator"], self._stylists, latent, style
+        )
         params = {**self.params, "vqvae": {**vqvae, "generator": generator}}
         painter = Autoencoder(self.config["model"], self._model, params)
         return painter.generate(latent, height, width, left)
@@ -441,7 +443,7 @@ class Codec:
         pixels = painting.sized(_checked_pixels(style))
         _ = self._stylists  # that there are none is known before anything is compiled
         left = self.require_memory(*pixels.shape[:2], "compress")
-        return painting.Style(self._autoencoder.encode(pixels, left), strength)
+        return painting.style_of(self._autoencoder.encode(pixels, left), pixels, strength)
 
     @functools.cached_property
     def _stylists(self) -> Mapping[str, Any]:

@@ -4,14 +4,18 @@ All of it happens at the latent's resolution, whatever the size of the picture; 
 does otherwise, whole or tile by tile.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from glc_jax.models import stylist
+from glc_jax.models import colours, stylist
+from glc_jax.models.pixels import to_model_range
+from glc_jax.models.vqvae import Generator
 
 LARGEST = 512 * 512
 """Pixels of a style; larger ones are made smaller, which bounds what they cost."""
@@ -20,10 +24,15 @@ SHORTEST, LONGEST = 64, 1024
 """Pixels of a style's sides; where its shape allows no such size it is squeezed into one."""
 
 
+DRAFT = 16
+"""Latent positions a side of the small drawing whose colours are looked at."""
+
+
 class Style(NamedTuple):
-    """The style's latent [1, h, w, C], and how much of it the picture takes on: 0 to 1."""
+    """The style's latent [1, h, w, C] and colours, and how much the picture takes on: 0 to 1."""
 
     latent: jax.Array
+    colours: colours.Moments
     strength: float
 
 
@@ -45,17 +54,27 @@ def sized(picture: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize(sides, Image.Resampling.LANCZOS))
 
 
+def style_of(latent: jax.Array, picture: np.ndarray, strength: float) -> Style:
+    """A style from its latent [1, h, w, C] and its pixels uint8 [H, W, 3]."""
+    return Style(latent, colours.moments(to_model_range(picture[None])), np.float32(strength))
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def paint(
-    generator: Mapping[str, Any], own: Mapping[str, Any], latent: jax.Array, style: Style
+    network: Generator,
+    params: Mapping[str, Any],
+    own: Mapping[str, Any],
+    latent: jax.Array,
+    style: Style,
 ) -> Painted:
-    """l_hat [1, h, w, C] in a style. own: a stylist's parameters; generator: the model's G's."""
-    return Painted(*_paint(generator, own, latent, style.latent, np.float32(style.strength)))
-
-
-@jax.jit
-def _paint(generator, own, latent, style, strength):
-    network = stylist.of(generator)
-    painted, moves = network.apply({"params": own["network"]}, latent, style)
+    """l_hat [1, h, w, C] in a style. network, params: G and its own; own: a stylist's."""
+    apply = stylist.of(params).apply
+    painted, moves = apply({"params": own["network"]}, latent, style.latent)
     moves = {path: move[0] for path, move in moves.items()}
-    drawn_by = stylist.styled_generator(generator, own["generator"], moves, strength)
-    return latent + strength * (painted - latent), drawn_by
+    moved = stylist.styled_generator(params, own["generator"], moves)
+    shape = (1, *(min(side, DRAFT) for side in latent.shape[1:3]), latent.shape[3])
+    small = jax.image.resize(painted, shape, "linear")
+    draft = jnp.clip(network.apply({"params": moved}, small), -1, 1)
+    moved = stylist.recoloured(moved, colours.mapping(colours.moments(draft), style.colours))
+    between = latent + style.strength * (painted - latent)
+    return Painted(between, stylist.between(params, moved, style.strength))

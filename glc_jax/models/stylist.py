@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 
 from glc_jax import weights
-from glc_jax.models import layers
+from glc_jax.models import colours, layers
 
 EPSILON = 1e-5
 ROWS = 4096
 """Positions of the content that attend at once: what bounds memory."""
 
 _SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
+_SHARP = 1.2
 _DEEPEST = ("latent_conv", "conv_in", "middle_")
 """Parts of G at the latent's resolution, beside its last level, which a stylist has no copy of."""
 
@@ -48,8 +49,8 @@ class StyleAttention(nn.Module):
     @nn.compact
     def __call__(self, content: jax.Array, style: jax.Array) -> tuple[jax.Array, jax.Array]:
         b, h, w, c = content.shape
-        q = layers.conv1x1(self.width, self.dtype, "q")(_instance(content)[0])
-        k = layers.conv1x1(self.width, self.dtype, "k")(_instance(style)[0])
+        q = layers.conv1x1(self.width, self.dtype, "query", init=_like)(_instance(content)[0])
+        k = layers.conv1x1(self.width, self.dtype, "key", init=_like)(_instance(style)[0])
         q, k, v = (x.reshape(b, -1, x.shape[-1]) for x in (q, k, style))
         both = jnp.concatenate([v, v**2], axis=-1)
 
@@ -140,6 +141,11 @@ class Stylist(nn.Module):
         return adapted + x, ends
 
 
+def _like(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    """So that attention begins with the like of a position."""
+    return _SHARP * jnp.eye(*shape, dtype=dtype)
+
+
 def norms_of(generator: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
     """The scales and biases of the norms among G's parameters, and their sizes."""
     return tuple(
@@ -171,22 +177,25 @@ def of(generator: Mapping[str, Any], dtype: Any = None) -> Stylist:
 
 
 def styled_generator(
-    generator: Mapping[str, Any],
-    own: Mapping[str, Any],
-    moves: Mapping[str, jax.Array],
-    strength: float | jax.Array = 1.0,
+    generator: Mapping[str, Any], own: Mapping[str, Any], moves: Mapping[str, jax.Array]
 ) -> weights.Tree:
-    """G's parameters in a style: from its own at strength 0 to the stylist's at 1.
+    """G's parameters in a style.
 
     own: the stylist's copy. moves: those of one picture, {path: [size]}.
     """
-    plain = dict(weights.flatten(generator))
-    wanted = plain | dict(weights.flatten(own))
+    moved = dict(weights.flatten(generator)) | dict(weights.flatten(own))
     for path, move in moves.items():
-        wanted[path] = wanted[path] + move
-    return weights.unflatten(
-        {
-            path: leaf if wanted[path] is leaf else leaf + strength * (wanted[path] - leaf)
-            for path, leaf in plain.items()
-        }
-    )
+        moved[path] = moved[path] + move
+    return weights.unflatten(moved)
+
+
+def recoloured(generator: Mapping[str, Any], affine: colours.Affine) -> weights.Tree:
+    """G's parameters with a map of colours, of one picture, behind its last layer."""
+    last, matrix = generator["conv_out"], affine.matrix[0]
+    changed = {"kernel": last["kernel"] @ matrix, "bias": last["bias"] @ matrix + affine.offset[0]}
+    return {**generator, "conv_out": changed}
+
+
+def between(one: Mapping[str, Any], other: Mapping[str, Any], share: jax.Array) -> weights.Tree:
+    """From one generator's parameters, at 0, to another's, at 1."""
+    return jax.tree.map(lambda a, b: a + share * (b - a), dict(one), dict(other))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from glc_jax import companions
-from glc_jax.models import stylist
+from glc_jax.models import colours, stylist
 from glc_jax.models.pixels import to_model_range
 from glc_jax.training.config import Config
 from glc_jax.training.stage import Forward, Stage
@@ -59,4 +59,6 @@ class StyleStage(Stage):
             changed = {**params, "vqvae": {**params["vqvae"], "generator": moved}}
             return model.apply({"params": changed}, latent[None], True, method="generate")[0]
 
-        return jax.vmap(draw)(latent, moves).astype(jnp.float32)
+        drawn = jax.vmap(draw)(latent, moves).astype(jnp.float32)
+        matrix, offset = colours.mapping(colours.moments(drawn), colours.moments(style))
+        return jnp.einsum("bhwc,bcd->bhwd", drawn, matrix) + offset[:, None, None]

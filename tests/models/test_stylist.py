@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glc_jax import weights
-from glc_jax.models import glc, stylist
+from glc_jax.models import colours, glc, stylist
 from tests import small_model
 
 CONTENT = jax.random.normal(jax.random.key(0), (1, 6, 10, small_model.CHANNELS))
@@ -63,11 +63,23 @@ def test_the_generator_goes_from_its_own_to_the_styled_one(strength):
     generator, own = parts()
     copy = jax.tree.map(lambda leaf: leaf + 2, own["generator"])
     moves = {"norm_out/bias": jnp.full(4, 4.0), "middle_block_0/norm_1/scale": jnp.full(8, 6.0)}
-    found = dict(weights.flatten(stylist.styled_generator(generator, copy, moves, strength)))
+    styled = stylist.styled_generator(generator, copy, moves)
+    found = dict(weights.flatten(stylist.between(generator, styled, strength)))
     for path, leaf in weights.flatten(generator):
         trained = 2 * (path.split("/")[0] in own["generator"])
         move = moves[path][0] if path in moves else 0
         np.testing.assert_allclose(found[path], leaf + strength * (trained + move), atol=1e-5)
+
+
+def test_colours_behind_the_last_layer_are_colours_of_the_picture():
+    generator, _ = parts()
+    draw = glc.build(small_model.MODEL).vqvae.generator.apply
+    plain = draw({"params": generator}, CONTENT)
+    wanted = colours.moments(jax.random.uniform(jax.random.key(4), (1, 8, 8, 3)) ** 3)
+    affine = colours.mapping(colours.moments(plain), wanted)
+    found = draw({"params": stylist.recoloured(generator, affine)}, CONTENT)
+    expected = jnp.einsum("bhwc,bcd->bhwd", plain, affine.matrix) + affine.offset
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_the_copy_has_all_but_the_deepest_level():
