@@ -19,6 +19,7 @@ from flax.errors import FlaxError
 
 from glc_jax import memory
 from glc_jax.errors import WeightsError
+from glc_jax.memory import PICTURE_BYTES
 from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range, to_pixels
 from glc_jax.tiles.maps import Memory, Picture, Pixels, Strips
@@ -31,9 +32,6 @@ COMFORTABLE = 10**9
 
 MOST_WORK = 1.75
 """What saving memory may cost where nothing asks for it, in multiplications over the fewest."""
-
-PICTURE_BYTES = 8
-"""Of each pixel, beside the maps: the picture in and out."""
 
 LATENT_BYTES = 12
 """Of each value of l beside the maps: l on its way between strips and arrays."""

@@ -114,6 +114,22 @@ def symbols_check(*decoded: np.ndarray) -> int:
     return crc & 0xFFFF
 
 
+def require_symbols(container: Container, *decoded: np.ndarray) -> None:
+    """Raises BitstreamError where a file's check is not that of these symbols."""
+    if symbols_check(*decoded) != container.symbols_check:
+        raise BitstreamError("The file is damaged: its check does not match its symbols.")
+
+
+def require_weights(container: Container, fingerprint: bytes, name: str) -> None:
+    """Raises BitstreamError where a file was written with others than the weights `name`."""
+    if container.fingerprint != fingerprint:
+        raise BitstreamError(
+            f"The file was written with the weights {container.fingerprint.hex()}; "
+            f"these are {fingerprint.hex()} ({name}). "
+            "Decode it with the weights that wrote it (--weights)."
+        )
+
+
 def overhead(width: int, height: int) -> int:
     """Bytes of a file that are no symbols; the coder's last byte, partly used, not counted."""
     return 2 + _size_bytes(width, height) + 1 + FINGERPRINT_BYTES + _CHECK_BYTES

@@ -28,9 +28,10 @@ from glc_jax.autoencoder import Autoencoder
 from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import x64
-from glc_jax.errors import BitstreamError, ConfigError, InputError, WeightsError
+from glc_jax.errors import ConfigError, InputError, WeightsError
 from glc_jax.models import choices, glc, sizes
 from glc_jax.models.pixels import to_model_range
+from glc_jax.preview import draw as draw_preview
 
 if TYPE_CHECKING:
     Picture = np.ndarray | Image.Image | str | os.PathLike[str]
@@ -229,8 +230,8 @@ class Codec:
 
         Args:
           data: the whole file, or its path.
-          preview: draw a quarter of the pixels, from the latent's means over 2 x 2, and enlarge
-            them: quicker, and still recognisable.
+          preview: a rough picture, by the linear map that came with the weights, without G;
+            where there came none, a quarter of the pixels, from the latent's means over 2 x 2.
           max_pixels: refuse a larger width x height before anything is allocated; None: no limit.
           style: a picture of any size, as `compress` takes it, in whose manner this one is painted.
           strength: of the style, from 0, the ordinary picture, to 1.
@@ -269,7 +270,14 @@ class Codec:
         return self.decompress(data, max_pixels=None, style=style, strength=strength)
 
     def _preview(self, container: bitstream.Container, style: painting.Style | None) -> np.ndarray:
-        """A picture of half the height and width, enlarged."""
+        """What the weights' map draws; without one, half the height and width, enlarged."""
+        stored, size = self._weights.preview, (container.height, container.width)
+        if stored is not None and style is None:
+            coding = self.entropy_model.needed_bytes(*self._coarsest(*size))
+            needed = memory.preview_bytes(self.config["model"], *size, coding)
+            memory.require(needed, self._max_memory, *size, "to preview")
+            y_hat = self._decode_latent(container)
+            return draw_preview(stored, y_hat, container.rate(self.highest_rate), *size)
         height, width = ((side + 1) // 2 for side in (container.height, container.width))
         left = self.require_memory(height, width, "decompress")
         y_hat = self._decode_latent(container)
@@ -304,12 +312,7 @@ class Codec:
     ) -> bitstream.Container:
         """A parsed file of these weights."""
         container = bitstream.parse(_checked_file(data), max_pixels=max_pixels)
-        if container.fingerprint != self.fingerprint:
-            raise BitstreamError(
-                f"The file was written with the weights {container.fingerprint.hex()}; "
-                f"these are {self.fingerprint.hex()} ({self.config['name']}). "
-                "Decode it with the weights that wrote it (--weights)."
-            )
+        bitstream.require_weights(container, self.fingerprint, self.config["name"])
         container.rate(self.highest_rate)
         return container
 
@@ -495,8 +498,7 @@ class Codec:
         """
         size = self._coarsest(container.height, container.width)
         coded = self.entropy_model.decode(container.payload, container.options, *size)
-        if _check(coded) != container.symbols_check:
-            raise BitstreamError("The file is damaged: its check does not match its symbols.")
+        bitstream.require_symbols(container, *(values[0] for values in coded.values.values()))
         return coded
 
     def _decode_latent(self, container: bitstream.Container) -> np.ndarray:

@@ -6,9 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from glc_jax import bitstream, named, weights
-from glc_jax.errors import WeightsError
-from glc_jax.models import sizes
+from glc_jax import bitstream, weights
 
 Facts = dict[str, Any]
 
@@ -130,23 +128,11 @@ def _group_bytes(
 ) -> dict[str, float]:
     """What each group of symbols takes of the payload."""
     loaded = weights.load(model.path)
-    try:
-        multiple = sizes.size_multiple(model.config["model"])
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{model.path}: the config makes no model ({error!r}).") from error
-    tree = loaded.entropy
-    if tree is None:
+    if loaded.entropy is None:
         return {}
-    # Imported here, since files of unknown weights and `glc models` need no JAX; and on the host,
-    # where nothing is compiled for a single look.
-    from glc_jax.entropy import families
-    from glc_jax.entropy.exact_model import ExactModel
-    from glc_jax.entropy.integer import HostFloat64
+    from glc_jax import host  # imported here, since `glc models` needs nothing of it
 
-    named.import_plugins(plugins)
-    exact = ExactModel(tree, HostFloat64(), families.from_file(plugins))
-    height, width = (-(-side // multiple) for side in (container.height, container.width))
-    coded = exact.decode(container.payload, container.options, height, width)
+    exact, coded = host.decode(container, loaded, plugins)
     return {name: bits / 8 for name, bits in exact.bits(coded).items()}
 
 

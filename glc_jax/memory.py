@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from glc_jax.errors import InputError, TooLargeError
+from glc_jax.models import sizes
 
 Operation = Literal["compress", "decompress", "estimate"]
 
@@ -22,6 +23,12 @@ SCRATCH = 1.17
 
 PIXEL_BYTES = 40
 """Of a pixel beside E and G: the picture, padded, as bytes and as floats, and its output."""
+
+PICTURE_BYTES = 8
+"""Of each pixel, where E and G run tile by tile or not at all: the picture in and out."""
+
+PREVIEW_BYTES = 16
+"""Of each value of y while a preview is drawn: y with its neighbours, and the colours of cells."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY_UNITS = {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
@@ -60,6 +67,17 @@ def needed_bytes(
         "estimate": max(2 * encoder, generator),
     }[operation]
     return round(SCRATCH * network + PIXEL_BYTES * pixels)
+
+
+def preview_bytes(model: Mapping[str, Any], height: int, width: int, coding: int) -> int:
+    """What drawing a preview takes by the weights' own map, as `needed_bytes`.
+
+    coding: what entropy coding says that it takes (`ExactModel.needed_bytes`).
+    """
+    multiple = sizes.size_multiple(model)
+    pixels = (height + -height % multiple) * (width + -width % multiple)
+    values = pixels // sizes.downsampling(model) ** 2 * model["latent_channels"]
+    return PICTURE_BYTES * pixels + max(PREVIEW_BYTES * values, coding)
 
 
 def _encoder_floats(vqvae: Mapping[str, Any]) -> float:

@@ -1,7 +1,8 @@
 """Weights files: safetensors with the model's config, its origin and a digest in the metadata.
 
 Tensor names are paths into the tree, joined by "/": "params/..." is what Flax sees, "entropy/..."
-the exact entropy model. This module knows no JAX, so that the header of a file can be read quickly.
+the exact entropy model, "preview/..." what `glc_jax.preview` draws with. This module knows no JAX,
+so that the header of a file can be read quickly.
 
 Version 1 had the integers of GLC's own entropy networks under "exact/..." and "z_prior/...", and
 a fingerprint over everything in the file; such files are still read.
@@ -102,6 +103,11 @@ class Weights:
             return version_1.upgrade(self.tree["exact"], self.tree.get("z_prior"))
         return self.tree.get("entropy")
 
+    @property
+    def preview(self) -> Tree | None:
+        """The map of `glc_jax.preview`; None where there is none."""
+        return self.tree.get("preview")
+
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The leaves of a nested dict as ("a/b/c", leaf), in sorted order of the path's parts."""
@@ -133,10 +139,12 @@ def digest_of(config: Mapping[str, Any], leaves: Mapping[str, Any]) -> str:
 def fingerprint_of(config: Mapping[str, Any], leaves: Mapping[str, Any]) -> bytes:
     """The first bytes of a digest over what decides a file's bytes and its picture.
 
-    So training parts do not count: the code predictors, and the codebook of stage I.
+    So neither the map of previews counts nor do training parts: the code predictors, and the
+    codebook of stage I.
     """
     model = {name: value for name, value in config["model"].items() if name not in TRAINING_PARTS}
-    unused = tuple(f"params/{part}/" for part in (*TRAINING_PARTS, "vqvae/quantizer"))
+    parts = (f"params/{part}/" for part in (*TRAINING_PARTS, "vqvae/quantizer"))
+    unused = (*parts, "preview/")
     used = {path: leaf for path, leaf in leaves.items() if not path.startswith(unused)}
     return _first(_digest(model, used))
 

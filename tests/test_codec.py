@@ -64,7 +64,9 @@ def test_the_file_agrees_with_the_float_model(codec, image, data):
     assert estimate.y_q.shape == (28, 16, small_model.CHANNELS)
 
 
-def test_preview_draws_a_quarter_of_the_pixels(codec, image, data, monkeypatch):
+def test_a_preview_by_weights_without_a_map_draws_a_quarter_of_the_pixels(
+    codec, image, data, monkeypatch
+):
     drawn, generate = [], codec._autoencoder.generate
 
     def noted(latent, height, width, left):
@@ -100,7 +102,7 @@ def test_no_rate_is_the_middle(codec, image, data):
 def test_preview_is_recognisable():
     """The packaged model: at a quarter of the size, far nearer to the picture than its mean is.
 
-    Measured: 19.4 dB, where the whole decode has 25.2 and the mean colour 9.9.
+    Measured: 25.0 dB, where the whole decode has 25.2 and the mean colour 9.9.
     """
     datasets = pytest.importorskip("sklearn.datasets")
     picture = datasets.load_sample_image("china.jpg")[:384, :640]
@@ -112,7 +114,7 @@ def test_preview_is_recognisable():
 
     target = reduced(picture)
     error = np.mean((reduced(preview) - target) ** 2)
-    assert error < np.mean((target - target.mean((0, 1))) ** 2) / 6
+    assert error < np.mean((target - target.mean((0, 1))) ** 2) / 20
 
 
 def test_pillow_images_are_taken_as_they_are_shown(codec, image, data):

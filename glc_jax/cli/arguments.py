@@ -127,9 +127,7 @@ def _decompress(commands: argparse._SubParsersAction) -> None:
     options.add_files(command, "a .glc file, a folder of them, or - for standard input")
     options.add_quality(command)
     drawn = command.add_mutually_exclusive_group()
-    drawn.add_argument(
-        "--preview", action="store_true", help="a rough picture, from a quarter of the pixels"
-    )
+    drawn.add_argument("--preview", action="store_true", help="a rough picture, at once")
     drawn.add_argument(
         "--style", metavar="PICTURE", help="draw the picture in the style of this one"
     )

@@ -12,6 +12,8 @@ from glc_jax.cli import jobs, line, messages, pictures, process, styles
 from glc_jax.cli.jobs import SUFFIX, Job, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from glc_jax.codec import Codec
     from glc_jax.weights import Description
 
@@ -61,6 +63,8 @@ def compress(options: argparse.Namespace) -> int:
 
 def decompress(options: argparse.Namespace) -> int:
     """`glc decompress`."""
+    if options.preview:
+        process.prepare_numpy()
     from glc_jax import bitstream, companions, weights
 
     jobs.check_habit(options.inputs, options.output, made=None)
@@ -72,8 +76,7 @@ def decompress(options: argparse.Namespace) -> int:
         styles.check_stylist(options.stylist, model)
         style = styles.read(options)
 
-    def load(fingerprint: bytes) -> Codec:
-        path = given or weights.matching(fingerprint)
+    def load(path: Path) -> Codec:
         named = {}
         if style is not None:
             found = companions.describe_model(path)
@@ -92,13 +95,24 @@ def decompress(options: argparse.Namespace) -> int:
         if style is not None:
             how = {"style": style, "strength": options.style_strength}
         with messages.about(job.source):
-            codec = load(header.fingerprint)
-            image = codec.decompress(data, max_pixels=options.max_pixels, **how)
+            path = given or weights.matching(header.fingerprint)
+            image = _quick_preview(header, path, options) if options.preview else None
+            if image is None:
+                codec = load(path)
+                image = codec.decompress(data, max_pixels=options.max_pixels, **how)
         found = {"width": header.width, "height": header.height}
         return image, found, f"{header.width} x {header.height} pixels"
 
     steps = line.Steps(read, code, write=lambda job, image: pictures.write(job, image, options))
     return line.work(options, steps, suffix=".png", find=jobs.find_glc, kept=styles.files(options))
+
+
+def _quick_preview(header: Any, path: Path, options: argparse.Namespace) -> Any:
+    """A preview without JAX, which takes longer to start; None where there is none to be had."""
+    from glc_jax import preview
+
+    loaded = process.load_weights(path)
+    return preview.of_file(header, loaded, options.plugins, options.max_memory)
 
 
 def check_rate(rate: float | None, model: Description) -> None:

@@ -18,6 +18,7 @@ DAMAGED, NO_WEIGHTS = 1, 3
 
 def info(options: argparse.Namespace) -> int:
     """`glc info`."""
+    process.prepare_numpy()
     from glc_jax import companions, facts, weights
 
     known = None

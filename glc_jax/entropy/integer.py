@@ -151,6 +151,10 @@ class HostFloat64(_Float64):
 
     xp: ClassVar[ModuleType] = np
 
+    def shift_right(self, x: Array, prepared: Array) -> Array:
+        shifted = np.asarray(x * prepared)
+        return np.floor(shifted, out=shifted)
+
 
 class _Int64:
     """Integers carried by int64: what ByteLimbs and NumPy have in common."""

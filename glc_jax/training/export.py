@@ -14,9 +14,10 @@ from glc_jax import companions, weights
 from glc_jax.data.pipeline import Batches
 from glc_jax.entropy import export as entropy_export
 from glc_jax.errors import ConfigError
-from glc_jax.models import choices, glc
+from glc_jax.models import choices, glc, sizes
 from glc_jax.models.pixels import to_model_range
 from glc_jax.models.transforms import interpolate_rate_scale
+from glc_jax.preview import Fit
 from glc_jax.training import checkpoints
 from glc_jax.training.config import Config, differences, plain
 
@@ -108,6 +109,27 @@ def calibration_targets(
         yield jax.tree.map(np.asarray, analyse(params, images, rate.astype(np.float32)))
 
 
+def preview_map(
+    config: Mapping[str, Any], params: Any, batches: Batches, count: int
+) -> dict[str, np.ndarray]:
+    """The map of `glc_jax.preview`, fitted to `count` of the batches, the rates in turn."""
+    model, described = glc.build(config["model"]), config["model"]
+
+    @jax.jit
+    def coded(params: Any, images: jax.Array, rate: jax.Array) -> jax.Array:
+        variables = {"params": params}
+        latent = model.apply(variables, to_model_range(images), method="encode")
+        return model.apply(variables, latent, rate, method="code").coded["y"].values
+
+    points = described["rate_points"]
+    fit = Fit(points, described["latent_channels"], sizes.downsampling(described))
+    for number in range(count):
+        images = batches[number]["image"]
+        rates = (np.arange(len(images)) + number) % points
+        fit.add(np.asarray(coded(params, images, rates.astype(np.float32))), rates, images)
+    return fit.solve()
+
+
 def weights_tree(
     config: Mapping[str, Any],
     params: Any,
@@ -116,7 +138,7 @@ def weights_tree(
     dtype: str,
     training_parts: bool,
 ) -> dict[str, Any]:
-    """What a weights file holds: "params" in `dtype`, and "entropy".
+    """What a weights file holds: "params" in `dtype`, "entropy" and "preview".
 
     The exact entropy model is calibrated, and z's prior counted, on `count` of the batches, with
     the parameters as they will be stored. Without `training_parts` the code predictors, which no
@@ -129,7 +151,8 @@ def weights_tree(
     model = glc.build(config["model"])
     targets = list(calibration_targets(model, used, batches, count))
     entropy = entropy_export.export(model.entropy_model(), model.run, {"params": used}, targets)
-    return {"params": stored, "entropy": entropy}
+    preview = preview_map(config, used, batches, count)
+    return {"params": stored, "entropy": entropy, "preview": preview}
 
 
 def base_of(config: Mapping[str, Any]) -> str:

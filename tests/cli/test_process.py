@@ -198,6 +198,20 @@ def test_cache_of_the_users_own_is_not_touched(tmp_path, environment):
     assert (tmp_path / "jit__encode-1-cache").exists()
 
 
+def test_numpy_takes_one_thread_unless_the_user_says_otherwise(monkeypatch):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    process.prepare_numpy()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    process.prepare_numpy()
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "7"
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    process.prepare_numpy()
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
 def test_devices(environment, monkeypatch):
     installed = set()
     monkeypatch.setattr(process, "_has", lambda module: module in installed)

@@ -77,6 +77,7 @@ def codec_of(path, config, params):
     described = {"name": "small", "model": read(config).model}
     fields = {"count": 2, "dtype": "float32", "training_parts": False, "provenance": {}}
     export.export(described, params, Batches(), path, **fields)
+    assert weights.load(path).preview["map"].shape[0] == described["model"]["rate_points"]
     return glc_jax.load(path)
 
 
