@@ -223,7 +223,9 @@ def _write_report(
     dataset: str | None,
 ) -> None:
     labels = {method["id"]: method["label"] for method in found["methods"]}
-    title = ", ".join([found["dataset"]["label"], *found["degradations"]])
+    title, spoilt = found["dataset"]["label"], ", ".join(found["degradations"])
+    if spoilt:
+        title += f", {'mean of ' if found['means'] else ''}{spoilt}"
     plots = {}
     for metric in found["metrics"]:
         png = curves.plot(metric, summary, labels, title, dataset)

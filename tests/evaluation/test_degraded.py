@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from glc_jax import evaluation
+import glc_jax
+from glc_jax import companions, evaluation, weights
 from glc_jax.data import degrade
 from glc_jax.errors import ConfigError, InputError, TooLargeError, WeightsError
 from glc_jax.evaluation import datasets, quality, runner
 from glc_jax.metrics.psnr import psnr
+from tests import small_model
 from tests.test_evaluation import FakeCodec, picture
 
 NAMES = ("noise25", "box3")
@@ -288,3 +290,26 @@ def test_an_input_error_of_a_restorer_is_a_failure(folder, tmp_path):
     found = run(folder, tmp_path, Broken(), names=["box3"])
     assert {item["method"] for item in found["items"]} == {None, "glc"}
     assert {failure["method"] for failure in found["failures"]} == {"glc-restore"}
+
+
+@pytest.mark.slow
+def test_a_real_model_and_its_restorer(folder, tmp_path):
+    base, restorer = tmp_path / "base.safetensors", tmp_path / "restorer.safetensors"
+    small_model.write_weights(base)
+    side = companions.encoder_side(small_model.parameters(1))
+    companions.save(restorer, "restorer", "small-restore", side, weights.load(base), {})
+    codec = glc_jax.load(base, restorer=restorer)
+    found = run(folder, tmp_path / "report", codec, rates=(1,))
+    assert found["methods"][1]["restorer_sha256"] == weights.describe(restorer).digest
+    files = {}
+    for item in found["items"]:
+        if item["method"]:
+            restore = item["method"] == "glc-restore"
+            spoilt = read(tmp_path / "report", item, "input")
+            data = (tmp_path / "report" / item["files"]["file"]).read_bytes()
+            assert data == codec.compress(spoilt, 1, restore=restore)
+            assert (
+                read(tmp_path / "report", item, "reconstruction") == codec.decompress(data)
+            ).all()
+            files.setdefault((item["image"], item["degradation"]), set()).add(data)
+    assert [len(each) for each in files.values()] == [2] * 4
