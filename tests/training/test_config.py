@@ -49,6 +49,7 @@ def test_differences_are_named():
         ({"optimizer": {"b3": 0.5}}, "config.optimizer.b3 is no field"),
         ({"batch": "4"}, "config.batch is '4'; it must be of the kind int"),
         ({"batch": True}, "of the kind int"),
+        ({"optimizer": {"learning_rate": True}}, "learning_rate is True; .* of the kind float"),
         ({"data": 3}, "of the kind Data"),
         ({"lambdas": ["a"]}, "config.lambdas is 'a'; it must be of the kind float"),
         ({"losses": 1.0}, "config.losses is 1.0"),
