@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from glc_jax import weights
+from glc_jax.errors import BitstreamError
 
 CONFIG = {"name": "few", "model": {"codebook_size": 4, "code_predictor": {"width": 8}}}
 
@@ -76,3 +77,21 @@ def test_bfloat16_is_read_without_jax(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("[0.0, 1.0, 2.0, 3.0] False\n", "")
+
+
+def test_what_decodes_a_file_is_the_named_weights_only_where_they_are_its_own(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "mine.safetensors"
+    config = {"name": "mine", "model": {"rate_points": 3}}
+    mine = weights.save(path, {"params": {"k": np.zeros(2, np.float32)}}, config).fingerprint
+    packaged = weights.packaged()["tiny"]
+    theirs = weights.describe(packaged).fingerprint
+    monkeypatch.delenv(weights.VARIABLE, raising=False)
+    assert weights.at_hand(mine) is None
+    with pytest.raises(BitstreamError, match=f"weights {mine.hex()}, which no packaged model has"):
+        weights.matching(mine)
+    monkeypatch.setenv(weights.VARIABLE, str(path))
+    assert weights.matching(mine) == path
+    assert weights.matching(theirs) == packaged
+    assert (weights.highest_rate(mine), weights.highest_rate(b"??")) == (2, 3)

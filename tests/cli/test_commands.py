@@ -455,6 +455,8 @@ def test_unknown_picture_format(here, capsys, output):
         ["compress", "photo.png", "--background", "nocolour"],
         ["compress", "photo.png", "-", "-o", "out"],
         ["compress", "photo.png", "photo.png", "-o", "photo.png"],
+        ["decompress", "photo.png", "--quality", "0"],
+        ["decompress", "photo.png", "--quality", "101"],
         ["evaluate", "."],
         ["evaluate", ".", "-o", "out", "--rates", "7"],
         ["evaluate", ".", "-o", "out", "--against", "gif"],

@@ -38,6 +38,10 @@ def test_the_rate_rises_holds_and_falls_to_zero():
 def test_a_schedule_longer_than_the_run_is_refused():
     with pytest.raises(ConfigError, match="do not fit in 12 steps"):
         learning_rate(FIELDS, steps=12)
+    whole = FIELDS.warmup_steps + FIELDS.tail_steps
+    assert float(learning_rate(FIELDS, steps=whole)(whole)) == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ConfigError):
+        learning_rate(FIELDS, steps=whole - 1)
 
 
 def test_weight_decay_touches_kernels_only():
