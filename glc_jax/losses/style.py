@@ -29,8 +29,13 @@ def style(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
     y [B, H', W', 3], in [-1, 1], may differ in size; x alone receives a gradient, and none through
     the denominator. `params`: `lpips_weights.load("vgg")`.
     """
+    return apart(grams(params, x), jax.lax.stop_gradient(grams(params, y)))
+
+
+def apart(x: list[jax.Array], y: list[jax.Array]) -> jax.Array:
+    """`style` of the pictures whose Gram matrices these are."""
     distances = []
-    for a, b in zip(grams(params, x), jax.lax.stop_gradient(grams(params, y)), strict=True):
+    for a, b in zip(x, y, strict=True):
         whole = jnp.sum(a**2, (1, 2)) + jnp.sum(b**2, (1, 2))
         distances.append(jnp.sum((a - b) ** 2, (1, 2)) / jax.lax.stop_gradient(whole))
     return sum(distances) / len(distances)

@@ -24,7 +24,7 @@ ROWS = 4096
 """Positions of the content that attend at once: what bounds memory."""
 
 _SMALL = nn.initializers.variance_scaling(0.01, "fan_in", "truncated_normal")
-_SHARP = 1.2
+_SHARP = 0.8
 _DEEPEST = ("latent_conv", "conv_in", "middle_")
 """Parts of G at the latent's resolution, beside its last level, which a stylist has no copy of."""
 
@@ -138,7 +138,8 @@ class Stylist(nn.Module):
         for path, size in self.norms:
             ends[path] = moves[:, start : start + size].astype(jnp.float32)
             start += size
-        return adapted + x, ends
+        mix = self.param("mix", nn.initializers.constant(0.25), (channels,))
+        return content + mix * (adapted - content) + x, ends
 
 
 def _like(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
