@@ -232,7 +232,7 @@ def check_output(
     Args:
       path: the weights file to write; one that is there already is replaced.
       sources: what the weights are made from, which they do not replace.
-      force: replace a file that holds no weights.
+      force: replace a file that holds no weights of this project's.
 
     Raises:
       OutputError: `path` is a source, a folder, a file of another kind, or where nothing can be
@@ -249,12 +249,19 @@ def check_output(
         return
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in sources):
         raise OutputError(f"{path}: is a source itself; name another output.")
-    with path.open("rb") as file:
-        start = file.read(9)
-    if start and not force and start[8:] != b"{":  # a safetensors file: 8 bytes of size, JSON
+    if path.stat().st_size and not force and not _is_own(path):
         raise OutputError(
             f"{path}: exists already and is no weights file; choose another name, or use --force."
         )
+
+
+def _is_own(path: pathlib.Path) -> bool:
+    """Whether a file holds weights of glc_jax, of whatever version."""
+    try:
+        with _open(path) as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except WeightsError:
+        return False
 
 
 def save(

@@ -58,6 +58,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if sum(map(bool, (arguments.config, arguments.files, arguments.sizes))) != 1:
         parser.error("give one of a config, --files and --sizes")
+    if arguments.json and arguments.json.exists() and not holds_results(arguments.json):
+        parser.error(f"{arguments.json} exists already and holds no results; name another file")
     if arguments.files:
         return benchmark_files(arguments)
     if arguments.sizes:
@@ -113,6 +115,15 @@ def main() -> int:
     if arguments.json:
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def holds_results(path: pathlib.Path) -> bool:
+    """Whether a file is empty or JSON, as an earlier run writes it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return not text or isinstance(json.loads(text), dict | list)
+    except (OSError, ValueError):
+        return False
 
 
 def benchmark_files(arguments: argparse.Namespace) -> int:

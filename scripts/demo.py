@@ -23,6 +23,7 @@ from glc_jax import images
 
 LABEL_HEIGHT = 40
 GAP = 8
+SHEET = "side_by_side.png"
 AVIF_SPEED = 0  # the slowest, for the smallest file
 
 
@@ -35,6 +36,7 @@ def main() -> None:
     options = parser.parse_args()
 
     photo = options.photo or sample_photo()
+    check_folder(options.output)
     options.output.mkdir(parents=True, exist_ok=True)
     stem = options.output / photo.stem
     file, decoded = stem.with_suffix(".glc"), stem.with_suffix(".png")
@@ -60,9 +62,16 @@ def main() -> None:
         print(facts)
         panels.append((facts, picture))
     print(f"compress {encode_seconds:.1f} s, decompress {decode_seconds:.1f} s, start-up included")
-    picture = options.output / "side_by_side.png"
+    picture = options.output / SHEET
     images.write(picture, images.encode(side_by_side(panels), picture.name))
     print(f"Look at {picture}")
+
+
+def check_folder(folder: pathlib.Path) -> None:
+    """Stops where a folder holds something else than an earlier demo's pictures."""
+    filled = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if filled and not (folder / SHEET).is_file():
+        sys.exit(f"{folder} holds something else; name an empty folder with --output.")
 
 
 def sample_photo() -> pathlib.Path:

@@ -11,6 +11,7 @@ import json
 import pathlib
 import shutil
 import sys
+import zipfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # for the small model of the tests
 
@@ -19,7 +20,7 @@ import numpy as np
 import glc_jax
 from conversion.calibration import dead_leaves
 from glc_jax import conformance, weights
-from glc_jax.errors import GLCError, OutputError
+from glc_jax.errors import GLCError, InputError, OutputError
 from tests import small_model
 
 SMALL = "small.safetensors"
@@ -39,17 +40,44 @@ def pictures() -> dict[str, tuple[np.ndarray, float]]:
     }
 
 
-def make(folder: pathlib.Path) -> int:
-    """Writes the corpus; gives the number of its files.
+def clear(folder: pathlib.Path, archive: pathlib.Path | None = None) -> None:
+    """Removes what an earlier corpus in a folder is made of, by its manifest, and nothing else.
+
+    Args:
+      folder: of the corpus to be made.
+      archive: the zip file to be made as well.
 
     Raises:
-      OutputError: the folder holds something that is no corpus.
+      OutputError: there is something that is of no corpus.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / conformance.MANIFEST).exists():
+    old: set[str] = set()
+    if (folder / conformance.MANIFEST).exists():
+        try:
+            found = conformance.manifest(folder)
+            old = {conformance.MANIFEST, *(file["name"] for file in found["files"])}
+            old |= {about["file"] for about in found["weights"].values() if about["file"]}
+        except (InputError, LookupError, TypeError, AttributeError):
+            old = set()
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; name a folder.")
+    present = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if present - old:
         raise OutputError(f"{folder}: holds something else; name an empty folder.")
+    if archive is not None and archive.exists():
+        try:
+            with zipfile.ZipFile(archive) as made:
+                foreign = conformance.MANIFEST not in made.namelist()
+        except (OSError, zipfile.BadZipFile):
+            foreign = True
+        if foreign:
+            raise OutputError(f"{archive}: exists already and is no corpus; name another folder.")
+    for name in present:
+        (folder / name).unlink()
+
+
+def make(folder: pathlib.Path) -> int:
+    """Writes the corpus into a folder that is clear; gives the number of its files."""
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.glc"):
-        old.unlink()
     small_model.write_weights(folder / SMALL)
     packaged = weights.resolve(weights.DEFAULT)
     models = {"packaged": (packaged, None), "small": (folder / SMALL, SMALL)}
@@ -70,13 +98,15 @@ def make(folder: pathlib.Path) -> int:
     return len(found["files"])
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs one command line and returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, metavar="FOLDER")
     parser.add_argument("--zip", action="store_true", help="write FOLDER.zip as well")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     try:
+        archive = options.output.with_name(f"{options.output.name}.zip") if options.zip else None
+        clear(options.output, archive)
         count = make(options.output)
     except (GLCError, OSError) as error:
         print(f"make_conformance: {error}", file=sys.stderr)

@@ -235,7 +235,11 @@ def _crops(
 def run(arguments: argparse.Namespace) -> None:
     """Every chosen choice and seed; the results are kept after each."""
     output = arguments.output
-    results = json.loads(output.read_text()) if output.is_file() else {"runs": []}
+    try:
+        results = json.loads(output.read_text()) if output.is_file() else {"runs": []}
+        done = {(r["choice"], r["seed"]) for r in results["runs"]}
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{output}: holds no results of a study; name another file.") from error
     file = weights.load(weights.resolve(arguments.weights))
     train = latents_of(arguments.photos, file, output.parent)
     held_out = latents_of(arguments.held_out, file, output.parent)
@@ -247,7 +251,6 @@ def run(arguments: argparse.Namespace) -> None:
     }
     if results.setdefault("setting", setting) != setting:
         raise InputError(f"{output} holds results of {results['setting']}, not of {setting}.")
-    done = {(r["choice"], r["seed"]) for r in results["runs"]}
     for seed in range(arguments.seeds):
         for name in arguments.choices:
             if (name, seed) in done or (seed and name not in arguments.repeat):

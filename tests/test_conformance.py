@@ -8,6 +8,7 @@ import shutil
 import pytest
 
 from glc_jax import cli, weights
+from glc_jax.errors import OutputError
 from tests import small_model
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -17,13 +18,19 @@ MOVED = "vqvae/generator/conv_out/bias"
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Two pictures of one padded size; weights of another seed stand for the packaged ones."""
+def module():
+    """scripts/make_conformance.py."""
     spec = importlib.util.spec_from_file_location(
         "make_conformance", ROOT / "scripts" / "make_conformance.py"
     )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def corpus(module, tmp_path_factory):
+    """Two pictures of one padded size; weights of another seed stand for the packaged ones."""
     packaged = tmp_path_factory.mktemp("packaged") / "packaged.safetensors"
     tree = small_model.tree()
     other = weights.unflatten({k: v + (k == MOVED) for k, v in weights.flatten(tree["params"])})
@@ -49,6 +56,30 @@ def changed(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "find", lambda wanted: packaged if wanted == fingerprint else None)
     fingerprint = weights.describe(packaged).fingerprint
     return pathlib.Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_making_a_corpus_removes_nothing_else(module, tmp_path, capsys, monkeypatch):
+    """Neither .glc files beside somebody's manifest.json, nor what a manifest names elsewhere."""
+    monkeypatch.setattr(module, "make", lambda folder: pytest.fail("made"))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name, data in (("manifest.json", "{}"), ("photo.glc", "mine"), ("photo.zip", "mine")):
+        (mine / name).write_text(data)
+    for output in (mine, mine / "photo.glc"):
+        assert module.main(["-o", str(output)]) == 1
+    assert module.main(["-o", str(mine / "photo"), "--zip"]) == 1
+    assert "photo.zip: exists already" in capsys.readouterr().err
+    forged = json.loads((COMMITTED / "manifest.json").read_text())
+    forged["files"][0]["name"] = "../mine/photo.glc"
+    corpus = shutil.copytree(COMMITTED, tmp_path / "corpus")
+    (corpus / "manifest.json").write_text(json.dumps(forged))
+    module.clear(tmp_path / "new")
+    with pytest.raises(OutputError, match="holds something else"):
+        module.clear(corpus)
+    (corpus / "packaged_one_pixel.glc").unlink()
+    module.clear(corpus)
+    assert list(corpus.iterdir()) == []
+    assert sorted(p.name for p in mine.iterdir()) == ["manifest.json", "photo.glc", "photo.zip"]
 
 
 def verify(folder, capsys) -> tuple[int, dict[str, tuple[str, str | None]]]:

@@ -3,7 +3,9 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from glc_jax import cli
 from tests.cli.stand_in import picture, said
@@ -28,6 +30,11 @@ def test_nothing_but_weights_is_written_over(here, capsys):
         "--force."
     ]
     assert Path("photo.png").read_bytes() == kept
+    save_file({"unet": np.ones(3, np.float32)}, "anothers.safetensors", {"format": "pt"})
+    kept = Path("anothers.safetensors").read_bytes()
+    assert convert("own.pth.tar", "-o", "anothers.safetensors") == 1
+    assert "is no weights file" in said(capsys)[0]
+    assert Path("anothers.safetensors").read_bytes() == kept
     assert Path("own.pth.tar").read_bytes() == CHECKPOINT.read_bytes()
 
 

@@ -45,6 +45,19 @@ def test_nearest_avif_is_the_nearest_of_all_qualities(demo, picture, size):
     assert distances[quality] <= min(distances) + 20  # sizes grow with quality, but for a few bytes
 
 
+def test_a_folder_with_something_else_is_left_alone(demo, tmp_path):
+    """`demo.py photo.png --output .` must not replace the photograph."""
+    demo.check_folder(tmp_path / "new")
+    demo.check_folder(tmp_path)
+    (tmp_path / "photo.png").write_bytes(b"mine")
+    with pytest.raises(SystemExit, match="holds something else"):
+        demo.check_folder(tmp_path)
+    with pytest.raises(SystemExit, match="holds something else"):
+        demo.check_folder(tmp_path / "photo.png")
+    (tmp_path / demo.SHEET).write_bytes(b"of an earlier demo")
+    demo.check_folder(tmp_path)
+
+
 def test_psnr(demo):
     """From the definition: an error of 5 everywhere is 20 log10(255 / 5)."""
     dark = np.zeros((4, 4, 3), np.uint8)

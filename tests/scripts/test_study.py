@@ -70,3 +70,14 @@ def test_a_folder_without_pictures_is_one_sentence(tmp_path, capsys):
     assert study.main([str(tmp_path), str(tmp_path), "-o", str(tmp_path / "study.json")]) == 1
     assert capsys.readouterr().err == f"study: {tmp_path}: no pictures in this folder.\n"
     assert not (tmp_path / "study.json").exists()
+
+
+@pytest.mark.parametrize("text", ["no JSON", '{"name": "somebody\'s"}', "[1]"])
+def test_a_file_of_another_kind_is_left_alone(tmp_path, capsys, text):
+    output = tmp_path / "mine.json"
+    output.write_text(text)
+    assert study.main([str(tmp_path), str(tmp_path), "-o", str(output)]) == 1
+    assert capsys.readouterr().err == (
+        f"study: {output}: holds no results of a study; name another file.\n"
+    )
+    assert output.read_text() == text
