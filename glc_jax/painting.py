@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from glc_jax.models import colours, stylist
+from glc_jax.models import colours, manner, stylist
 from glc_jax.models.pixels import to_model_range
+from glc_jax.models.stylist import Stylist
 from glc_jax.models.vqvae import Generator
 
 LARGEST = 512 * 512
@@ -68,13 +69,12 @@ def paint(
     style: Style,
 ) -> Painted:
     """l_hat [1, h, w, C] in a style. network, params: G and its own; own: a stylist's."""
-    apply = stylist.of(params).apply
-    painted, moves = apply({"params": own["network"]}, latent, style.latent)
-    moves = {path: move[0] for path, move in moves.items()}
-    moved = stylist.styled_generator(params, own["generator"], moves)
+    painted = Stylist().apply({"params": own["network"]}, latent, style.latent)
+    moved = stylist.own_generator(params, own)
     shape = (1, *(min(side, DRAFT) for side in latent.shape[1:3]), latent.shape[3])
     small = jax.image.resize(painted, shape, "linear")
-    draft = jnp.clip(network.apply({"params": moved}, small), -1, 1)
-    moved = stylist.recoloured(moved, colours.mapping(colours.moments(draft), style.colours))
+    draft = manner.drawn(network, moved, small, manner.seen(network, params, style.latent))
+    affine = colours.mapping(colours.moments(jnp.clip(draft.picture, -1, 1)), style.colours)
+    moved = stylist.recoloured(manner.with_norms(moved, draft.norms), affine)
     between = latent + style.strength * (painted - latent)
     return Painted(between, stylist.between(params, moved, style.strength))

@@ -1,12 +1,10 @@
 """The stylist: paints what a latent shows in the manner of another picture's latent.
 
-It stands between l_hat and G and sees both pictures at the latent's resolution. What it gives is a
-latent and, since a generator that was trained on photographs draws no strokes, a generator as
-well: the lower levels of G trained anew, and every norm's scale and bias moved by the style, as in
-conditional instance normalisation (Dumoulin et al. 2017, arXiv 1610.07629; predicted from any
-style by Ghiasi et al. 2017, arXiv 1705.06830). The latent takes on the style's statistics where
-attention finds the like of it (AdaAttN, Liu et al. 2021, arXiv 2108.03647), which with even
-attention is AdaIN (Huang and Belongie 2017, arXiv 1703.06868).
+It stands between l_hat and G and sees both pictures at the latent's resolution. The latent takes on
+the style's statistics where attention finds the like of it (AdaAttN, Liu et al. 2021, arXiv
+2108.03647), which with even attention is AdaIN, and a small network goes on from there. Since a
+generator of photographs draws no strokes, G's lower levels are trained anew as well; the rest of
+what makes a style is its `manner` and its `colours`, which nobody has to train.
 """
 
 from collections.abc import Mapping
@@ -106,21 +104,14 @@ class StyledBlock(nn.Module):
 
 
 class Stylist(nn.Module):
-    """(content [B, h, w, C], style [B, h', w', C]) -> (latent [B, h, w, C], moves).
+    """(content [B, h, w, C], style [B, h', w', C]) -> latent [B, h, w, C]; latents of any sizes."""
 
-    Latents of any two sizes. moves: for each of `norms`, paths of G's parameters and their sizes,
-    [B, size], which is added to it.
-    """
-
-    norms: tuple[tuple[str, int], ...]
     width: int = 128
     blocks: int = 2
     dtype: Any = None
 
     @nn.compact
-    def __call__(
-        self, content: jax.Array, style: jax.Array
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def __call__(self, content: jax.Array, style: jax.Array) -> jax.Array:
         channels = content.shape[-1]
         vector = StyleVector(2 * self.width, self.dtype, name="vector")(style)
         mean, deviation = StyleAttention(channels, self.dtype, name="attention")(content, style)
@@ -131,29 +122,13 @@ class Stylist(nn.Module):
         for number in range(self.blocks):
             x = StyledBlock(self.dtype, name=f"block_{number}")(x, nn.swish(vector))
         x = layers.conv1x1(channels, self.dtype, "conv_out", init=_SMALL)(x)
-        total = sum(size for _, size in self.norms)
-        h = nn.swish(layers.conv1x1(self.width, self.dtype, "moves_in")(nn.swish(vector)))
-        moves = layers.conv1x1(total, self.dtype, "moves_out", init=_SMALL)(h)
-        ends, start = {}, 0
-        for path, size in self.norms:
-            ends[path] = moves[:, start : start + size].astype(jnp.float32)
-            start += size
-        mix = self.param("mix", nn.initializers.constant(0.25), (channels,))
-        return content + mix * (adapted - content) + x, ends
+        mix = self.param("mix", nn.initializers.constant(0.5), (channels,))
+        return content + mix * (adapted - content) + x
 
 
 def _like(key: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     """So that attention begins with the like of a position."""
     return _SHARP * jnp.eye(*shape, dtype=dtype)
-
-
-def norms_of(generator: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-    """The scales and biases of the norms among G's parameters, and their sizes."""
-    return tuple(
-        (path, leaf.shape[0])
-        for path, leaf in weights.flatten(generator)
-        if path.split("/")[-2].startswith("norm")
-    )
 
 
 def copied(generator: Mapping[str, Any]) -> weights.Tree:
@@ -164,30 +139,17 @@ def copied(generator: Mapping[str, Any]) -> weights.Tree:
 
 
 def first_parameters(params: Mapping[str, Any], key: jax.Array) -> weights.Tree:
-    """The parameters before training: AdaIN, nearly, and G as it is."""
-    generator = params["vqvae"]["generator"]
+    """The parameters before training: half the way to AdaIN, nearly, and G as it is."""
     channels = params["vqvae"]["encoder"]["conv_out"]["bias"].shape[0]
     latent = jnp.zeros((1, 4, 4, channels))
-    network = of(generator).init(key, latent, latent)["params"]
-    return {"network": network, "generator": copied(generator)}
+    network = Stylist().init(key, latent, latent)["params"]
+    return {"network": network, "generator": copied(params["vqvae"]["generator"])}
 
 
-def of(generator: Mapping[str, Any], dtype: Any = None) -> Stylist:
-    """The stylist that fits a generator's parameters."""
-    return Stylist(norms_of(generator), dtype=dtype)
-
-
-def styled_generator(
-    generator: Mapping[str, Any], own: Mapping[str, Any], moves: Mapping[str, jax.Array]
-) -> weights.Tree:
-    """G's parameters in a style.
-
-    own: the stylist's copy. moves: those of one picture, {path: [size]}.
-    """
-    moved = dict(weights.flatten(generator)) | dict(weights.flatten(own))
-    for path, move in moves.items():
-        moved[path] = moved[path] + move
-    return weights.unflatten(moved)
+def own_generator(generator: Mapping[str, Any], own: Mapping[str, Any]) -> weights.Tree:
+    """G's parameters with the stylist's copies."""
+    copies = dict(weights.flatten(own["generator"]))
+    return weights.unflatten(dict(weights.flatten(generator)) | copies)
 
 
 def recoloured(generator: Mapping[str, Any], affine: colours.Affine) -> weights.Tree:

@@ -4,12 +4,12 @@ The stylist trains, as a part of its own ("stylist"), with G's gradient passing 
 stays as it is. Contents are l_hat of every rate, as decoders have it; a style comes beside each.
 """
 
-import jax
 import jax.numpy as jnp
 
 from glc_jax import companions
-from glc_jax.models import colours, stylist
+from glc_jax.models import colours, manner, stylist
 from glc_jax.models.pixels import to_model_range
+from glc_jax.models.stylist import Stylist
 from glc_jax.training.config import Config
 from glc_jax.training.stage import Forward, Stage
 
@@ -48,17 +48,15 @@ class StyleStage(Stage):
     def _styled(self, model, variables, content, style):
         """x_hat [B, H, W, 3] of l_hat [B, h, w, C] in styles [B, H', W', 3]."""
         params = variables["params"]
-        generator, own = params["vqvae"]["generator"], params[self.part]
-        latent = model.apply(variables, style, True, method="encode")
-        latent, moves = stylist.of(generator, content.dtype).apply(
-            {"params": own["network"]}, content, latent
+        network, generator, own = (
+            model.vqvae.generator,
+            params["vqvae"]["generator"],
+            params[self.part],
         )
-
-        def draw(latent: jax.Array, moves: dict[str, jax.Array]) -> jax.Array:
-            moved = stylist.styled_generator(generator, own["generator"], moves)
-            changed = {**params, "vqvae": {**params["vqvae"], "generator": moved}}
-            return model.apply({"params": changed}, latent[None], True, method="generate")[0]
-
-        drawn = jax.vmap(draw)(latent, moves).astype(jnp.float32)
-        matrix, offset = colours.mapping(colours.moments(drawn), colours.moments(style))
-        return jnp.einsum("bhwc,bcd->bhwd", drawn, matrix) + offset[:, None, None]
+        latent = model.apply(variables, style, True, method="encode")
+        wanted = manner.seen(network, generator, latent)
+        painted = Stylist(dtype=network.dtype).apply({"params": own["network"]}, content, latent)
+        drawn = manner.drawn(network, stylist.own_generator(generator, own), painted, wanted)
+        picture = drawn.picture.astype(jnp.float32)
+        matrix, offset = colours.mapping(colours.moments(picture), colours.moments(style))
+        return jnp.einsum("bhwc,bcd->bhwd", picture, matrix) + offset[:, None, None]
