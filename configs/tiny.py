@@ -120,13 +120,14 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
     if stage == "style":
-        config.steps = 6000
-        config.batch = 4
-        config.optimizer.learning_rate = 1e-3
-        config.optimizer.tail_steps = 4000
+        config.steps = 4000
+        config.batch = 2
+        config.optimizer.learning_rate = 3e-4  # more spoils G's copy in its first steps
+        config.optimizer.b2 = 0.99
+        config.optimizer.tail_steps = 2000
+        config.ema = 0.99
         config.data.scale = (0.3, 1.0)
         config.losses.multiscale_l1 = 0.0
-        config.losses.content = 0.1
         config.codebook.kmeans_step = -1
         config.eval.crop = 256
     if stage == "restore":

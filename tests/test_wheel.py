@@ -64,6 +64,7 @@ def test_wheel_installs_nothing_under_other_names(wheel):
         sources |= {f"glc_jax/{folder}/{path.name}" for path in (ROOT / folder).glob("*.py")}
     assert {name for name in names if name.endswith(".py")} == sources
     assert "glc_jax/pretrained/tiny.safetensors" in names
+    assert "glc_jax/pretrained/tiny-style.safetensors" in names
 
 
 @pytest.mark.parametrize("command", ["glc", "python -m glc_jax"])

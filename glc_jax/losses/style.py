@@ -36,8 +36,7 @@ def apart(x: list[jax.Array], y: list[jax.Array]) -> jax.Array:
     """`style` of the pictures whose Gram matrices these are."""
     distances = []
     for a, b in zip(x, y, strict=True):
-        whole = jnp.sum(a**2, (1, 2)) + jnp.sum(b**2, (1, 2))
-        distances.append(jnp.sum((a - b) ** 2, (1, 2)) / jax.lax.stop_gradient(whole))
+        distances.append(_share(a, b))
     return sum(distances) / len(distances)
 
 
@@ -56,13 +55,20 @@ def grams(params: Mapping, x: jax.Array) -> list[jax.Array]:
 
 
 def content(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
-    """The squared distance of x's features from y's, as a share of y's own: float32 [B].
+    """The squared distance of x's features F from y's, as a share of both: float32 [B].
 
-    x, y [B, H, W, 3] in [-1, 1]; x alone receives a gradient.
+    |F_x - F_y|^2 / (|F_x|^2 + |F_y|^2), 0 to 1. x, y [B, H, W, 3] in [-1, 1]; x alone receives a
+    gradient, and none through the denominator.
     """
     a, b = (_features(params, picture)[CONTENT_LAYER] for picture in (x, y))
-    b = jax.lax.stop_gradient(b)
-    return jnp.sum((a - b) ** 2, (1, 2, 3)) / (jnp.sum(b**2, (1, 2, 3)) + 1e-6)
+    return _share(a, jax.lax.stop_gradient(b))
+
+
+def _share(a: jax.Array, b: jax.Array) -> jax.Array:
+    """|a - b|^2 / (|a|^2 + |b|^2) of each row."""
+    axes = tuple(range(1, a.ndim))
+    whole = jnp.sum(a**2, axes) + jnp.sum(b**2, axes)
+    return jnp.sum((a - b) ** 2, axes) / (jax.lax.stop_gradient(whole) + 1e-6)
 
 
 def _features(params: Mapping, x: jax.Array) -> list[jax.Array]:

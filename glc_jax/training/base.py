@@ -71,7 +71,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.eval.evaluators = ("held_out",)
     if stage == "style":
         config.losses.l1 = config.losses.lpips = 0.0
-        config.losses.content = 0.2
+        config.losses.content = 0.04
         config.checkpoint.best = "style"
         config.eval.metrics = ("style", "content")
         config.eval.evaluators = ("held_out",)

@@ -52,7 +52,7 @@ def test_style_is_the_same_wherever_things_are_and_content_is_not(vgg):
     assert _style(vgg, larger, x) < 0.05 * away
     content = jax.jit(style.content)
     assert content(vgg, x, x) == 0
-    assert content(vgg, moved, x) > 0.2
+    assert content(vgg, moved, x) > 0.1
 
 
 def test_only_the_first_picture_gets_a_gradient(vgg, pictures):
