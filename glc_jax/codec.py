@@ -116,7 +116,7 @@ class Codec:
         self._weights = loaded
         self._restorer = restorer
         self._stylist = stylist
-        self.plugins = tuple(plugins)
+        self.plugins = (plugins,) if isinstance(plugins, str) else tuple(plugins)
         named.import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
         self.config = loaded.config
@@ -197,7 +197,8 @@ class Codec:
         Where even rate 0 is longer, that file: the nearest one. Raises as `compress` does.
         """
         pixels = _checked_pixels(image)
-        if isinstance(target_bytes, bool) or not isinstance(target_bytes, numbers.Real):
+        real = isinstance(target_bytes, numbers.Real) and not isinstance(target_bytes, bool)
+        if not real or target_bytes != target_bytes:  # NaN
             raise InputError(f"target_bytes must be a number of bytes, not {target_bytes!r}.")
         side = self._encoder_side(restore)
         latent = self._latent(pixels, side)

@@ -159,9 +159,13 @@ def parse_color(color: Color) -> tuple[int, int, int]:
     from PIL import ImageColor
 
     if not isinstance(color, str):
-        if len(color) != 3 or not all(0 <= value <= 255 for value in color):
-            raise InputError(f"{color!r} is not a colour: give three values of 0 to 255.")
-        return tuple(int(value) for value in color)
+        try:
+            red, green, blue = color
+            if all(0 <= value <= 255 for value in color):
+                return int(red), int(green), int(blue)
+        except (TypeError, ValueError):
+            pass
+        raise InputError(f"{color!r} is not a colour: give three values of 0 to 255.")
     try:
         return ImageColor.getrgb(color)[:3]
     except ValueError:

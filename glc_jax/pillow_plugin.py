@@ -82,7 +82,8 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     from glc_jax import facts, images, weights
 
     options = image.encoderinfo
-    if "rate" in options and "target_bytes" in options:
+    rate, target = options.get("rate"), options.get("target_bytes")
+    if rate is not None and target is not None:
         raise GLCImageError("rate and target_bytes do not go together; give one of them.")
     if "restorer" in options and not options.get("restore"):
         raise GLCImageError("restorer says what restore=True is to use; give that as well.")
@@ -90,15 +91,14 @@ def save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
         pixels = images.to_rgb(image, background=options.get("background"))
         codec = _codec(str(weights.resolve(options.get("weights"))), options.get("restorer"))
         restore = bool(options.get("restore"))
-        if "target_bytes" in options:
-            target = options["target_bytes"]
-            data, rate = codec.compress_to_size(pixels, target_bytes=target, restore=restore)
+        if target is not None:
+            data, found = codec.compress_to_size(pixels, target_bytes=target, restore=restore)
             pixel_count = pixels.shape[0] * pixels.shape[1]
-            note = facts.size_note(len(data), target, pixel_count, rate == codec.highest_rate)
+            note = facts.size_note(len(data), target, pixel_count, found == codec.highest_rate)
             if note:
                 warnings.warn(note, stacklevel=3)
         else:
-            data = codec.compress(pixels, rate=options.get("rate"), restore=restore)
+            data = codec.compress(pixels, rate=rate, restore=restore)
     except GLCError as error:
         raise GLCImageError(str(error)) from error
     file.write(data)

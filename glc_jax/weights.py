@@ -375,6 +375,9 @@ def resolve(name_or_path: str | os.PathLike | None = None) -> pathlib.Path:
     """
     if name_or_path is None:
         name_or_path = os.environ.get(VARIABLE) or DEFAULT
+    if not isinstance(name_or_path, str | os.PathLike):
+        kind = type(name_or_path).__name__
+        raise WeightsError(f"Weights are named by a string or a path, not by {kind}.")
     files = packaged()
     if str(name_or_path) in files:
         return files[str(name_or_path)]
@@ -384,7 +387,8 @@ def resolve(name_or_path: str | os.PathLike | None = None) -> pathlib.Path:
     if not path.is_file():
         names = ", ".join(files) or "none"
         raise WeightsError(
-            f"{path}: no such weights file, nor the name of a packaged one ({names})."
+            f"{name_or_path or repr('')}: no such weights file, nor the name of a packaged one "
+            f"({names})."
         )
     return path
 

@@ -191,6 +191,7 @@ def test_paths_are_taken_for_pictures_and_files(codec, image, data, tmp_path):
         (lambda codec, image: codec.compress(None), "a Pillow image or a path, not a NoneType"),
         (lambda codec, image: codec.compress(image, rate="a"), "rate must be a number, not 'a'"),
         (lambda codec, image: codec.compress_to_size(image, "a"), "number of bytes, not 'a'"),
+        (lambda codec, image: codec.compress_to_size(image, np.nan), "number of bytes, not nan"),
         (lambda codec, image: codec.decompress(None), "its bytes or its path, not a NoneType"),
     ],
 )

@@ -218,7 +218,7 @@ def test_half_transparent_is_blended():
     np.testing.assert_array_equal(images.to_rgb(image, background="black"), [[[51, 51, 51]]])
 
 
-@pytest.mark.parametrize("color", ["nocolour", "#12", (1, 2), (0, 0, 256)])
+@pytest.mark.parametrize("color", ["nocolour", "#12", (1, 2), (0, 0, 256), 7, ("a", 1, 2)])
 def test_unknown_background_is_refused(color):
     with pytest.raises(InputError, match="not a colour"):
         images.parse_color(color)

@@ -104,6 +104,11 @@ def test_options_of_save():
         assert bitstream.parse(stored(teal(), target_bytes=10)).rate(3) == 0
     with pytest.raises(OSError, match="rate and target_bytes do not go together"):
         stored(teal(), rate=1, target_bytes=5000)
+    assert bitstream.parse(stored(teal(), rate=2, target_bytes=None)).rate(3) == 2
+    with pytest.raises(OSError, match="named by a string or a path, not by int"):
+        stored(teal(), weights=5)
+    with pytest.raises(OSError, match="7 is not a colour"):
+        stored(Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0)), background=7)
 
 
 def test_a_restored_picture_is_saved():

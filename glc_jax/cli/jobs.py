@@ -126,6 +126,8 @@ def plan(
       UsageError: inputs and output do not go together.
       OutputError: the output named must not be written to.
     """
+    if "" in (*inputs, output):
+        raise UsageError("a name is empty, as that of a variable of the shell which is not set.")
     several = len(inputs) > 1 or os.path.isdir(inputs[0])
     if several and STDIO in (*inputs, output):
         raise UsageError("- stands for one input or output, it does not go with several.")

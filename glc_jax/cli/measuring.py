@@ -16,6 +16,8 @@ def evaluate(options: argparse.Namespace) -> int:
     """`glc evaluate`."""
     from glc_jax import companions, weights
 
+    if Path(options.output).exists() and not Path(options.output).is_dir():
+        raise UsageError(f"{options.output}: is a file; the report needs a folder.")
     pictures.check_background(options.background)
     if options.restorer is not None and not options.restore:
         raise UsageError("--restorer: says what --restore is to use; give --restore as well.")

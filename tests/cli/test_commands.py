@@ -307,6 +307,16 @@ def test_habit_of_other_encoders_is_pointed_to_o(here, capsys, command, names):
     ]
 
 
+@pytest.mark.parametrize("arguments", [[""], ["a.png", ""], ["a.png", "-o", ""]])
+def test_an_empty_name_is_one_sentence(here, capsys, arguments):
+    """`glc compress "$photo"`, where there is no such variable."""
+    picture("a.png")
+    assert cli.run(["compress", *arguments]) == 2
+    (line,) = said(capsys)
+    assert line.startswith("glc: a name is empty")
+    assert files() == ["a.png"]
+
+
 def test_name_that_begins_with_a_dash(here, capsys, monkeypatch):
     picture("-dash.png")
     arguments = ["compress", "-dash.png"]
@@ -744,6 +754,13 @@ def test_evaluate_of_degraded_pictures(here, companion, capsys, monkeypatch):
         "   mean        GLC     1  0.0200          -  20.00",
     ]
     assert out.err.splitlines()[0] == "glc: b.png, down2: odd."
+
+
+def test_a_file_is_no_folder_for_a_report(here, capsys):
+    kept = picture("in/a.png").read_bytes()
+    assert cli.run(["evaluate", "in", "-o", "in/a.png"]) == 2
+    assert said(capsys) == ["glc: in/a.png: is a file; the report needs a folder."]
+    assert Path("in/a.png").read_bytes() == kept
 
 
 def test_evaluate_of_nothing(here, capsys):
