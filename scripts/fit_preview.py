@@ -8,6 +8,9 @@ import argparse
 import pathlib
 import sys
 
+SCALE = (0.4, 1.0)
+"""What pictures are made smaller by before they are cut."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line and returns the exit status."""
@@ -42,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             FolderSource(options.data),
             batch=WEIGHTS_BATCH,
             crop=options.crop,
-            scale=(0.4, 1.0),
+            scale=SCALE,
             flip=True,
             seed=0,
             threads=1,
