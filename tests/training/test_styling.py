@@ -98,9 +98,10 @@ def test_the_stylist_trains_and_the_model_stays(config, whole):
     for path, leaf in base.items():
         np.testing.assert_array_equal(found[path], leaf)
     copy = {p for p in last.ema if p.startswith("stylist/generator/")}
-    begun = {p.removeprefix("stylist/"): p for p in copy}
-    moved = {p for b, p in begun.items() if np.any(found[p] != base[f"vqvae/{b}"])}
-    assert moved == copy
+    moved = {p for p in copy if np.any(found[p] != base[p.replace("stylist", "vqvae", 1)])}
+    norms = {p for p in copy if p.split("/")[-2].startswith("norm")}
+    assert not moved & norms  # which the style decides
+    assert {p for p in copy if p.endswith("kernel")} <= moved
 
 
 def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path):
