@@ -132,7 +132,7 @@ def test_numbers_are_those_of_the_files(folder, tmp_path):
 
 
 def row(method, point, bpp, value, **more):
-    found = dict.fromkeys(quality.METRICS)
+    found = {**dict.fromkeys(quality.METRICS), "degradation": None}
     return {**found, "method": method, "point": point, "bpp": bpp, "psnr": value, **more}
 
 
@@ -146,7 +146,7 @@ def test_seconds_are_those_without_compilation_where_there_are_any():
     (found,) = results.averages(items, {})
     assert (found["encode_seconds"], found["decode_seconds"]) == (2, 3)
     assert (found["images"], found["bpp"], found["bpp_estimated"]) == (3, 1, None)
-    (found,) = results.averages(items[:1], {("glc", "0"): {"fid": 7.0}})
+    (found,) = results.averages(items[:1], {(None, "glc", "0"): {"fid": 7.0}})
     assert (found["encode_seconds"], found["fid"], found["kid"]) == (9, 7, None)
 
 

@@ -504,10 +504,12 @@ def _edge(side: int, extent: Extent) -> Edge:
 
 def _lengths_from(length: int) -> Iterator[int]:
     """The lengths that windows have, from this one on: four an octave."""
-    for n in itertools.count(max(length, 1)):
+    n = max(length, 1)
+    while True:
         step = max(1, 2 ** (n.bit_length() - 3))
-        if n % step == 0:
-            yield n
+        n += -n % step
+        yield n
+        n += 1
 
 
 def _lengths(most: int) -> Iterator[int]:

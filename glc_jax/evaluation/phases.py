@@ -78,8 +78,9 @@ def measure(codec: Codec, image: np.ndarray, rate: float, repeats: int) -> dict[
     height, width = image.shape[:2]
     level = bitstream.nearest_level(rate, codec.highest_rate)
     for _ in range(1 + repeats):
-        latent = meter("E", codec._latent, image)
-        data = meter("entropy coding", codec._code_latent, latent, image.shape, level)
+        side = codec._encoder_side(restore=False)
+        latent = meter("E", codec._latent, image, side)
+        data = meter("entropy coding", codec._code_latent, side, latent, image.shape, level)
         del latent
         container = codec._container(data, None)
         y_hat = meter("entropy decoding", codec._decode_latent, container)

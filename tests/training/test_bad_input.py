@@ -110,7 +110,7 @@ def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
         (
             1,
             {"checkpoint__best": "psnr"},
-            "must be one of bpp, dists, lpips, lpips_vgg, spectral_excess",
+            "must be one of bpp, content, dists, lpips, lpips_vgg, spectral_excess, style",
         ),
         (1, {"checkpoint__best": "dists"}, "only measured where it is a loss"),
         (1, {"losses__dists": 1.0, "dists_window": 8}, "dists_window is 8"),
