@@ -135,7 +135,8 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 4000
         config.optimizer.learning_rate = 3e-4
         config.optimizer.tail_steps = 2000
-        config.losses.update({"l1": 1.0, "lpips": 1.0, "spectral_excess": 2.0, "rate": 0.5})
+        config.losses.update({"l1": 1.0, "lpips": 1.0, "spectral_excess": 0.5, "rate": 0.5})
+        config.data.degrade.clean = 0.3
         config.losses.code_prediction = 0.0  # the packaged model has no predictor
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
