@@ -125,6 +125,7 @@ def _encode(
         height, width = sample.shape[:2]
         padding = ((0, -height % multiple), (0, -width % multiple), (0, 0))
         latents.append(np.asarray(encode(variables, np.pad(sample, padding, mode="edge")[None])))
+    encode.clear_cache()  # as below: a program takes memory that the next step needs
     return latents
 
 
@@ -137,8 +138,13 @@ def _targets(
     def targets(variables: Any, latent: jax.Array, rate: jax.Array) -> dict[str, jax.Array]:
         return model.apply(variables, latent, rate, method="targets")
 
-    found = (targets(variables, la, np.float32([rate])) for la in latents for rate in rates)
-    return [jax.tree.map(np.asarray, one) for one in found]
+    found = [
+        jax.device_get(targets(variables, latent, np.float32([rate])))
+        for latent in latents
+        for rate in rates
+    ]
+    targets.clear_cache()
+    return found
 
 
 def _counted(
@@ -152,4 +158,5 @@ def _counted(
         to_code, bits = jax.device_get(counted(variables, one))
         coded.append(to_code)
         estimated += sum(float(bits[name].sum()) for name in of_y)
+    counted.clear_cache()
     return coded, estimated

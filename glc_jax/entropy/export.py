@@ -60,6 +60,7 @@ class _Export:
         self.latents = {latent.name: latent for latent in entropy_model.latents}
         look = jax.jit(self._floats)  # no attribute: a circle would keep the weights in memory
         self.seen = [self._seen(look, targets) for targets in samples]
+        look.clear_cache()
         self.exponents: dict[str, Any] = {
             latent.name: None if latent.vectors else self._exponent(latent)
             for latent in entropy_model.latents

@@ -83,12 +83,12 @@ def test_sizes_that_lie_cost_neither_time_nor_memory(codec, side, limit):
     """A size under the limit, or with no limit at all, is refused by the payload's length."""
     container = dataclasses.replace(bitstream.parse(DATA), width=side, height=side)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.monotonic()
+    start = time.process_time()  # what else the machine does does not count
     with pytest.raises((BitstreamError, TooLargeError)):
         codec.decompress(forged(container), max_pixels=limit)
     with pytest.raises(BitstreamError):
         codec.verify(forged(container), max_pixels=limit)
-    assert time.monotonic() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB
 
 
