@@ -266,7 +266,7 @@ def encode(image: np.ndarray, name: str, quality: int | None = None) -> bytes:
       quality: 1 .. 100, of a format that has one.
 
     Raises:
-      OutputError: as `picture_format`.
+      OutputError: as `picture_format`; or the format cannot hold a picture of this size.
     """
     from PIL import Image
 
@@ -283,6 +283,13 @@ def encode(image: np.ndarray, name: str, quality: int | None = None) -> bytes:
         Image.fromarray(image).save(buffer, format=kind, **options)
     except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"{name}: Pillow cannot write this as {kind} ({error}).") from error
+    if kind in Image.OPEN:
+        with Image.open(buffer, formats=[kind]) as written:
+            if written.size != image.shape[1::-1]:
+                raise OutputError(
+                    f"{name}: {kind} does not hold {image.shape[1]} x {image.shape[0]} pixels; "
+                    f"Pillow would make them {written.width} x {written.height}."
+                )
     return buffer.getvalue()
 
 

@@ -4,6 +4,9 @@
 its pixels are first asked for, and only then is JAX imported. A file is decoded with the packaged
 model that it names, or with the weights file that the environment variable GLC_WEIGHTS names.
 
+Pillow empties the file of a name that is there before it asks a format to write, so that a save
+that fails leaves nothing of it: give such a save a name of its own, or a buffer.
+
 What goes wrong is a `GLCImageError`, which is an OSError, as Pillow's users expect of a bad file,
 and a GLCError.
 """

@@ -386,6 +386,12 @@ def test_encode_refuses_formats_that_are_not_written(name):
         images.encode(np.zeros((1, 1, 3), np.uint8), name)
 
 
+def test_encode_refuses_a_format_that_would_shrink_the_picture():
+    assert images.encode(np.zeros((64, 64, 3), np.uint8), "small.ico")
+    with pytest.raises(OutputError, match="ICO does not hold 600 x 400 pixels"):
+        images.encode(np.zeros((400, 600, 3), np.uint8), "large.ico")
+
+
 def test_write_replaces_a_whole_file(tmp_path):
     path = tmp_path / "out.bin"
     images.write(path, b"first")
