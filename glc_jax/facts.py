@@ -77,15 +77,18 @@ def of_weights(path: str | os.PathLike[str]) -> Facts:
     }
 
 
-def size_note(size: int, target: int, pixels: int, at_highest: bool) -> str | None:
+def size_note(
+    size: int, target: int, pixels: int, at_highest: bool, asked: str | None = None
+) -> str | None:
     """A sentence where a file of `size` bytes could not come near a target; None where it did.
 
-    `at_highest`: its rate is the highest there is.
+    `at_highest`: its rate is the highest there is. `asked`: the target as the user gave it, where
+    that was not in bytes.
     """
     if size <= target and not (at_highest and size < target):
         return None
     return (
-        f"{target:,} bytes are out of reach; the nearest file has {size:,} "
+        f"{asked or f'{target:,} bytes'} are out of reach; the nearest file has {size:,} "
         f"({8 * size / pixels:.4f} bpp)."
     )
 

@@ -80,7 +80,8 @@ def read(
     """
     from PIL import Image, UnidentifiedImageError
 
-    name = str(source) if isinstance(source, (str, os.PathLike)) else "standard input"
+    named = isinstance(source, (str, os.PathLike))
+    name = str(source if named else getattr(source, "name", "standard input"))
     try:
         with plugins.open_image(source) as image:
             width, height = image.size
@@ -202,19 +203,6 @@ def is_picture_name(name: str | os.PathLike[str]) -> bool:
     if suffix in PICTURE_SUFFIXES | CAMERA_SUFFIXES:
         return True
     return suffix != ".glc" and suffix in Image.registered_extensions()
-
-
-def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether Pillow takes a file for a picture, by its first bytes."""
-    from PIL import Image
-
-    try:
-        with plugins.open_image(path):
-            return True
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return True
-    except (OSError, *_DAMAGED):
-        return False
 
 
 def walk(

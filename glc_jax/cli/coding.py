@@ -45,7 +45,9 @@ def compress(options: argparse.Namespace) -> int:
             data = codec.compress(image, rate=rate, restore=options.restore)
         else:
             data, rate = codec.compress_to_size(image, target_bytes=target, restore=options.restore)
-            note = facts.size_note(len(data), target, width * height, rate == codec.highest_rate)
+            asked = None if options.target_bpp is None else f"{options.target_bpp:g} bpp"
+            highest = rate == codec.highest_rate
+            note = facts.size_note(len(data), target, width * height, highest, asked)
             if note:
                 messages.warn(f"{job.source}: {note}")
         bpp = 8 * len(data) / (width * height)

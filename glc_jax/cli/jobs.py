@@ -5,7 +5,8 @@ folder's shape. Nothing of the user's is lost:
 
 - a name that was chosen here, also within a folder that -o gives, is never taken from a file that
   has it, unless `force` is given;
-- a name that -o gives is, where that file is empty or of the kind that is to be written;
+- a name that -o gives is, where that file is empty, is a .glc file for a .glc file, or says that
+  glc made it for a picture: other pictures are somebody's originals;
 - a .glc file never takes a picture's name nor a picture a .glc file's, and no output is one of the
   inputs, `force` or not. What a picture is made with, the picture of a style say, is an input too.
 """
@@ -240,9 +241,9 @@ def _single(
     if os.path.exists(output) and existing == "skip":
         return Plan([], [], skipped=1)
     if existing == "refuse" and not _is_of_kind(output, suffix):
-        what = ".glc file" if suffix == SUFFIX else "picture"
+        what = "is no .glc file" if suffix == SUFFIX else "does not say that glc made it"
         raise OutputError(
-            f"{output}: exists already and is no {what}; choose another name, or use --force."
+            f"{output}: exists already and {what}; choose another name, or use --force."
         )
     return Plan([Job(source, output)], [])
 
@@ -254,7 +255,8 @@ def _is_glc(name: str) -> bool:
 def _is_of_kind(path: str, suffix: str) -> bool:
     """Whether a file with this name may be replaced by a .glc file, or by a picture.
 
-    It may where there is none, where it is empty or no ordinary file, and where it is of that kind.
+    It may where there is none, where it is empty or no ordinary file, and where it is a .glc file
+    or a picture that glc made.
     """
     if not os.path.isfile(path):
         return True
@@ -267,7 +269,7 @@ def _is_of_kind(path: str, suffix: str) -> bool:
         return True
     if suffix == SUFFIX:
         return pillow_plugin.accept(start)
-    return not pillow_plugin.accept(start) and images.is_picture(path)
+    return not pillow_plugin.accept(start) and images.was_coded(path)
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -38,7 +37,7 @@ def read(
     Raises:
       InputError: as `images.read`. TooLargeError: it does not fit.
     """
-    source = io.BytesIO(streams.stdin().read()) if job.source == STDIO else job.source
+    source = streams.picture(job.source)
     if images.was_coded(source):
         messages.warn(f"{job.source}: was compressed by glc before; each time loses more.")
 

@@ -5,12 +5,17 @@ Failing to write is an OutputError; a reader that left (`| head`) stays a Broken
 
 from __future__ import annotations
 
+import io
 import os
+import stat
 import sys
 from typing import IO, TextIO
 
 from glc_jax.cli import messages
 from glc_jax.errors import InputError, OutputError
+
+PIPED_BYTES = 2**30
+"""More than a picture file within the limits has: what a pipe holds beyond it is not read."""
 
 
 def stdin() -> IO[bytes]:
@@ -18,6 +23,38 @@ def stdin() -> IO[bytes]:
     if sys.stdin is None:
         raise InputError("standard input is closed.")
     return sys.stdin.buffer
+
+
+def picture(source: str) -> str | IO[bytes]:
+    """A picture's file as what Pillow can go back in: "-" and named pipes as their bytes.
+
+    Raises:
+      InputError: a pipe cannot be read, or has more than PIPED_BYTES.
+    """
+    if source != "-" and not is_pipe(source):
+        return source
+    name = "standard input" if source == "-" else source
+    try:
+        if source == "-":
+            data = stdin().read(PIPED_BYTES + 1)
+        else:
+            with open(source, "rb") as file:
+                data = file.read(PIPED_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error}).") from error
+    if len(data) > PIPED_BYTES:
+        raise InputError(f"{name}: has more than {PIPED_BYTES:,} bytes, which is no picture.")
+    held = io.BytesIO(data)
+    held.name = name
+    return held
+
+
+def is_pipe(path: str) -> bool:
+    """Whether a name is that of a pipe, such as the shell's <(command)."""
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def write(data: bytes) -> None:

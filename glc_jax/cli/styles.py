@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from glc_jax import images
-from glc_jax.cli import pictures, process
+from glc_jax.cli import pictures, process, streams
 from glc_jax.cli.jobs import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,8 @@ def check_stylist(name_or_path: str | None, model: Description | None) -> None:
 def read(options: argparse.Namespace) -> np.ndarray:
     """The picture of --style: uint8 [height, width, 3]; raises InputError as `images.read`."""
     process.prepare_jax(options.device)  # it may be a .glc file
-    return images.read(options.style, max_pixels=options.max_pixels, background=options.background)
+    source = streams.picture(options.style)
+    return images.read(source, max_pixels=options.max_pixels, background=options.background)
 
 
 def files(options: argparse.Namespace) -> list[str]:

@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from glc_jax import bitstream, cli, images, weights
-from glc_jax.cli import process
+from glc_jax.cli import process, streams
 from glc_jax.errors import InputError
 from tests.cli.stand_in import HEIGHT, WIDTH, StandIn, Stream, files, picture, said
 from tests.test_images import forbid
@@ -179,6 +179,26 @@ def test_pipes(here, monkeypatch, capsys):
     assert [line.split(":")[0] for line in lines] == ["- -> -", "- -> -"]
 
 
+def test_named_pipes_are_read_once(here):
+    """As the shell's <(command) gives them."""
+    data = picture("photo.png").read_bytes()
+    os.mkfifo("pipe")
+    writer = threading.Thread(target=lambda: Path("pipe").write_bytes(data))
+    writer.start()
+    assert cli.run(["compress", "pipe", "-o", "x.glc"]) == 0
+    writer.join()
+    assert bitstream.parse(Path("x.glc").read_bytes()).width == WIDTH
+
+
+def test_an_endless_pipe_is_given_up(here, monkeypatch, capsys):
+    monkeypatch.setattr(streams, "PIPED_BYTES", 2**16)
+    monkeypatch.setattr(sys, "stdin", Stream(bytes(2**20)))
+    assert cli.run(["compress", "-", "-o", "x.glc"]) == 1
+    (line,) = said(capsys)
+    assert line.startswith("glc: standard input: has more than 65,536 bytes")
+    assert not files()
+
+
 # ---------------------------------------------------------------------------- targets
 
 
@@ -204,6 +224,8 @@ def test_target_out_of_reach_gives_the_nearest_and_a_warning(here, capsys, targe
     (line,) = said(capsys)
     assert line.startswith(f"glc: warning: photo.png: {int(target):,} bytes are out of reach; ")
     assert f"the nearest file has {size}" in line
+    assert cli.run(["compress", "-f", "photo.png", "--target-bpp", "0.001"]) == 0
+    assert said(capsys)[0].startswith("glc: warning: photo.png: 0.001 bpp are out of reach; ")
 
 
 def test_preview(here):

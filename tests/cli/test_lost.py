@@ -116,16 +116,28 @@ def test_a_name_of_o_replaces_its_own_kind_only(here, capsys):
     assert said(capsys)[0].startswith("glc: notes.txt: exists already and is no .glc file")
     assert cli.run(["compress", "-q", "a.png"]) == 0
     assert cli.run(["decompress", "a.glc", "-o", "paper.pdf"]) == 1
-    assert said(capsys)[0].startswith("glc: paper.pdf: exists already and is no picture")
+    assert said(capsys)[0].startswith("glc: paper.pdf: exists already and does not say that glc")
     assert Path("notes.txt").read_text() == "of value"
     Path("empty").write_bytes(b"")
     assert cli.run(["compress", "a.png", "-o", "empty"]) == 0
     assert cli.run(["compress", "a.png", "-o", "notes.txt", "--force"]) == 0
     assert Path("notes.txt").read_bytes() == Path("a.glc").read_bytes()
     assert cli.run(["compress", "a.png", "-o", "notes.txt", "--rate", "0"]) == 0
-    picture("old.png")
-    assert cli.run(["decompress", "a.glc", "-o", "old.png"]) == 0
-    assert (images.read("old.png") == 200).all()
+
+
+def test_a_picture_that_glc_did_not_make_is_not_replaced(here, companion, capsys):
+    companion("restorer")
+    picture("a.png"), picture("original.png")
+    before = Path("original.png").read_bytes()
+    assert cli.run(["compress", "-q", "a.png"]) == 0
+    for command in (["decompress", "a.glc"], ["restore", "a.png"]):
+        assert cli.run([*command, "-o", "original.png"]) == 1
+        (line,) = said(capsys)
+        assert line.startswith("glc: original.png: exists already and does not say that glc made")
+    assert Path("original.png").read_bytes() == before
+    assert cli.run(["decompress", "-q", "a.glc", "-o", "original.png", "--force"]) == 0
+    assert (images.read("original.png") == 200).all()
+    assert cli.run(["decompress", "-q", "a.glc", "-o", "original.png"]) == 0
 
 
 @pytest.mark.parametrize("name", ["single.glc", "single.jpg"])
