@@ -64,6 +64,9 @@ def fetch(address: str) -> pathlib.Path:
         ) from error
     if sys.stderr is None or not sys.stderr.isatty():
         utils.disable_progress_bars()
+    # It warns of each try before the last; what comes of them is said once, below.
+    verbosity = utils.logging.get_verbosity()
+    utils.logging.set_verbosity_error()
     try:
         return pathlib.Path(
             huggingface_hub.hf_hub_download(
@@ -91,3 +94,5 @@ def fetch(address: str) -> pathlib.Path:
     except (errors.HfHubHTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise WeightsError(f"{address}: cannot be fetched ({reason[:200]}).") from error
+    finally:
+        utils.logging.set_verbosity(verbosity)

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import logging
 import subprocess
 import sys
 import threading
@@ -119,6 +120,27 @@ def test_what_cannot_be_had_is_one_sentence(server, address, says):
     assert str(caught.value).startswith(f"{address}: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_warnings_of_each_try_are_not_passed_on(monkeypatch, caplog):
+    import huggingface_hub
+    from huggingface_hub import utils
+
+    log = utils.logging.get_logger("huggingface_hub.utils._http")
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)
+
+    def unreachable(*arguments, **options):
+        log.warning("Retrying in 1s [Retry 1/5].")
+        raise huggingface_hub.errors.LocalEntryNotFoundError("nothing there")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    before = utils.logging.get_verbosity()
+    with pytest.raises(WeightsError, match="the hub cannot be reached"):
+        hub.fetch("hf:lab/unreachable")
+    assert not caplog.records
+    assert utils.logging.get_verbosity() == before
+    log.warning("one of somebody else's")
+    assert [record.message for record in caplog.records] == ["one of somebody else's"]
 
 
 def test_without_the_extra_it_is_named(monkeypatch):

@@ -94,8 +94,12 @@ def check_habit(inputs: Sequence[str], output: str | None, made: str | None) -> 
 
     made: the suffix of the files to make; None for pictures.
     """
-    last = Path(inputs[-1])
-    if output is not None or len(inputs) != 2 or last.exists():
+    if output is not None or len(inputs) != 2:
+        return
+    first, last = map(Path, inputs)
+    if last.exists():
+        if last.suffix.lower() == made != first.suffix.lower():
+            raise UsageError(f"{last}: is a {made} file already; name the output with -o {last}.")
         return
     if last.suffix.lower() == made or (made is None and images.is_picture_name(last)):
         raise UsageError(f"{last}: there is no such input; name the output with -o {last}.")

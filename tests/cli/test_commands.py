@@ -329,6 +329,16 @@ def test_habit_of_other_encoders_is_pointed_to_o(here, capsys, command, names):
     ]
 
 
+def test_the_same_habit_a_second_time(here, capsys):
+    picture("photo.png")
+    cli.run(["compress", "-q", "photo.png"])
+    assert cli.run(["compress", "photo.png", "photo.glc"]) == 2
+    assert said(capsys) == [
+        "glc: photo.glc: is a .glc file already; name the output with -o photo.glc."
+    ]
+    assert files() == ["photo.glc", "photo.png"]
+
+
 @pytest.mark.parametrize("arguments", [[""], ["a.png", ""], ["a.png", "-o", ""]])
 def test_an_empty_name_is_one_sentence(here, capsys, arguments):
     """`glc compress "$photo"`, where there is no such variable."""
