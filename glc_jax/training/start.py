@@ -130,9 +130,7 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
     if missing:
         names = sorted({"/".join(path.split("/")[:2]) for path in missing})
         logger.warning("%s has no parameters for: %s", source, ", ".join(names))
-        random = jax.device_get(jax.jit(parts.random_parameters)())
-        drawn = dict(weights.flatten(random))
-        found = {**found, **{path: drawn[path] for path in missing}}
+        found = {**found, **_drawn(parts, missing)}
     if own:  # the stage begins its part from the model as it was found
         base = weights.unflatten(
             {path: np.asarray(found[path], np.float32) for path in wanted.keys() - own}
@@ -140,6 +138,16 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
         begun = jax.device_get(jax.jit(parts.with_own_parameters)(base))
         found = {**found, **dict(weights.flatten(begun))}
     return weights.unflatten({path: np.asarray(found[path], np.float32) for path in wanted})
+
+
+def _drawn(parts: Parts, paths: set[str]) -> dict[str, Any]:
+    """Random parameters of these paths; the others are not made."""
+
+    def draw() -> dict[str, jax.Array]:
+        drawn = weights.flatten(parts.random_parameters())
+        return {path: leaf for path, leaf in drawn if path in paths}
+
+    return jax.device_get(jax.jit(draw)())
 
 
 def _other_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:
