@@ -180,13 +180,18 @@ def test_pipes(here, monkeypatch, capsys):
 
 
 def test_named_pipes_are_read_once(here):
-    """As the shell's <(command) gives them."""
-    data = picture("photo.png").read_bytes()
-    os.mkfifo("pipe")
-    writer = threading.Thread(target=lambda: Path("pipe").write_bytes(data))
-    writer.start()
+    """As the shell's <(command) gives them. Whoever opens them again gets what is no picture."""
+    pipe, data = Path("pipe"), picture("photo.png").read_bytes()
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        pipe.write_bytes(data)
+        while True:  # waits for a reader, for ever where there is none
+            time.sleep(1)
+            pipe.write_bytes(b"no picture")
+
+    threading.Thread(target=write, daemon=True).start()
     assert cli.run(["compress", "pipe", "-o", "x.glc"]) == 0
-    writer.join()
     assert bitstream.parse(Path("x.glc").read_bytes()).width == WIDTH
 
 
