@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -93,7 +94,8 @@ def test_an_address_is_a_weights_file(server, weights_file, address):
     assert len(server.asked) == count
 
 
-def test_what_was_fetched_works_offline(server, weights_file):
+def test_what_was_fetched_works_offline(server, weights_file, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between huggingface_hub's tries
     weights.resolve("hf:lab/model")
     server.shutdown()
     server.server_close()

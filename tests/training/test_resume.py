@@ -43,7 +43,7 @@ def stopped(config, workdir, step: int):
     return state
 
 
-@pytest.mark.parametrize("stop", [1, 4, 7])
+@pytest.mark.parametrize("stop", [1, pytest.param(4, marks=pytest.mark.slow), 7])
 def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path, stop):
     stopped(config, tmp_path, stop)
     chex.assert_trees_all_equal(train(config, tmp_path), whole[1])

@@ -110,6 +110,7 @@ def test_the_stylist_trains_and_the_model_stays(config, whole):
     assert {p for p in copy if p.endswith("kernel")} <= moved
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path):
     @contextlib.contextmanager
     def requests():
