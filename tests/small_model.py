@@ -66,12 +66,16 @@ def random_parameters(shapes: dict, seed: int = 0) -> dict:
     return weights.unflatten({path: draw(path, leaf) for path, leaf in weights.flatten(shapes)})
 
 
-def parameters(seed: int = 0) -> dict:
-    """Parameters drawn so that y spans several quantisation steps and its bits are not trivial."""
+@functools.cache
+def _shapes() -> dict:
     image = jax.ShapeDtypeStruct((1, INITIAL_SIDE, INITIAL_SIDE, 3), jnp.float32)
     rate = jax.ShapeDtypeStruct((1,), jnp.float32)
-    shapes = jax.eval_shape(glc.build(MODEL).init, jax.random.key(seed), image, rate)["params"]
-    params = random_parameters(shapes, seed)
+    return jax.eval_shape(glc.build(MODEL).init, jax.random.key(0), image, rate)["params"]
+
+
+def parameters(seed: int = 0) -> dict:
+    """Parameters drawn so that y spans several quantisation steps and its bits are not trivial."""
+    params = random_parameters(_shapes(), seed)
     params["g_a"]["rate_scale"] = np.float32(
         0.4 * np.geomspace(1, 3, 4)[:, None] * np.ones(CHANNELS)
     )

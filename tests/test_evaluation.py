@@ -383,7 +383,10 @@ def test_settings_that_make_no_sense(folder, tmp_path, settings, message):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", methods.ENCODERS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "avif")) for n in methods.ENCODERS],
+)
 def test_encoders_come_as_near_as_their_qualities_allow(name):
     image = picture(96, 128)
     method = methods.Matched(name)

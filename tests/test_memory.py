@@ -131,6 +131,7 @@ def test_codec_refuses_before_it_allocates(loaded, monkeypatch):
         codec.Codec(loaded, max_memory="1kB").compress_to_size(pixels, 1000)
 
 
+@pytest.mark.slow
 def test_tiles_write_and_draw_what_the_whole_picture_does(loaded, monkeypatch):
     picture = small_model.picture(150, 100)
     whole = codec.Codec(loaded)

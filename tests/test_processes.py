@@ -62,6 +62,7 @@ def test_glc_there_and_back(folder, expected):
     np.testing.assert_array_equal(images.read(folder / "back.png"), picture)
 
 
+@pytest.mark.slow
 def test_a_restored_file_needs_the_models_weights_alone(folder, expected):
     """Written in one process with a restorer, and drawn in another that knows of none."""
     model, restorer = folder / "weights.safetensors", folder / "restorer.safetensors"

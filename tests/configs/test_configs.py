@@ -1,5 +1,6 @@
 """The configs: without contradictions, and each says how it is run."""
 
+import functools
 import importlib
 import pathlib
 
@@ -8,7 +9,7 @@ import pytest
 
 from glc_jax.training.config import read
 from glc_jax.training.parameters import select
-from glc_jax.training.parts import assemble
+from glc_jax.training.parts import Parts, assemble
 from glc_jax.training.stage_choices import STAGES
 from tests.conftest import REPOSITORY
 
@@ -19,10 +20,17 @@ def config_of(name: str, stage: str) -> dict:
     return importlib.import_module(f"configs.{name}").get_config(stage).to_dict()
 
 
+@functools.cache
+def parts_of(name: str, stage: str) -> Parts:
+    return assemble(read(config_of(name, stage)))
+
+
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "face")) for n in NAMES]
+)
 def test_a_config_contradicts_nothing(name, stage):
-    parts = assemble(read(config_of(name, stage)))
+    parts = parts_of(name, stage)
     assert (parts.config.stage, parts.config.name) == (stage, name)
     assert len(parts.losses) >= 2
 
@@ -36,12 +44,14 @@ def test_a_config_says_how_it_is_run_and_what_it_costs(name):
     assert "Hardware" in docstring
 
 
-def test_stage_two_leaves_the_vqvae_alone_and_stage_one_trains_nothing_else():
-    for name in NAMES:
-        shapes = assemble(read(config_of(name, "stage1"))).abstract_parameters
-        first, second, third = (
-            select(shapes, config_of(name, f"stage{number}")["trainable"]) for number in (1, 2, 3)
-        )
-        assert {path.split("/")[0] for path in first} == {"vqvae"}
-        assert not first.keys() & second.keys()
-        assert len(jax.tree.leaves(shapes)) == len(third)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "face")) for n in NAMES]
+)
+def test_stage_two_leaves_the_vqvae_alone_and_stage_one_trains_nothing_else(name):
+    shapes = parts_of(name, "stage1").abstract_parameters
+    first, second, third = (
+        select(shapes, config_of(name, f"stage{number}")["trainable"]) for number in (1, 2, 3)
+    )
+    assert {path.split("/")[0] for path in first} == {"vqvae"}
+    assert not first.keys() & second.keys()
+    assert len(jax.tree.leaves(shapes)) == len(third)

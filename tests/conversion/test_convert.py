@@ -73,6 +73,7 @@ def test_without_torch_the_sentence_says_what_to_do(converted, tmp_path, monkeyp
         convert.to_torch(converted, tmp_path / "back.npz")
 
 
+@pytest.mark.slow
 def test_bfloat16_halves_the_parameters(pictures, tmp_path):
     half = tmp_path / "half.safetensors"
     report = convert.to_weights(GLC_FILE, half, "bfloat16", micro.config(), [pictures])
@@ -127,6 +128,7 @@ def test_a_vq_vae_alone(tmp_path):
     assert_same_state(back, micro.vqvae_state())
 
 
+@pytest.mark.slow
 def test_the_command(pictures, tmp_path, capsys):
     out, back = tmp_path / "out.safetensors", tmp_path / "back.safetensors"
     assert main([str(GLC_FILE), "-o", str(out), *CONFIG, "--calibrate", str(pictures)]) == 0

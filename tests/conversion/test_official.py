@@ -99,7 +99,7 @@ def test_packed_projections_are_cut_in_the_order_q_k_v():
     np.testing.assert_array_equal(entry.to_official(parts), array)
 
 
-@pytest.mark.parametrize("name", ["natural", "face", "tiny"])
+@pytest.mark.parametrize("name", ["natural", pytest.param("face", marks=pytest.mark.slow), "tiny"])
 def test_every_config_has_a_table(name):
     model = importlib.import_module(f"configs.{name}").model_config().to_dict()
     assert len(kinds.glc_entries(model)) > 500

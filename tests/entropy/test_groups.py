@@ -113,6 +113,7 @@ def test_integers_follow_the_float_model(exact):
     assert np.median(errors) < 0.003
 
 
+@pytest.mark.slow
 def test_integers_follow_the_float_model_where_the_steps_are_large():
     """Quantisation steps about 4, by which y is divided before anything is calibrated."""
     params = jax.tree.map(np.copy, PARAMS)

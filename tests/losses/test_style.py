@@ -55,6 +55,7 @@ def test_style_is_the_same_wherever_things_are_and_content_is_not(vgg):
     assert content(vgg, moved, x) > 0.1
 
 
+@pytest.mark.slow
 def test_only_the_first_picture_gets_a_gradient(vgg, pictures):
     def both(x, y):
         return (style.style(vgg, x, y) + style.content(vgg, x, y)).sum()

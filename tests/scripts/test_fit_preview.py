@@ -1,6 +1,7 @@
 """scripts/fit_preview.py: a map for weights that have none, and nothing else changed."""
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from glc_jax import weights
@@ -8,6 +9,7 @@ from scripts import fit_preview
 from tests import small_model
 
 
+@pytest.mark.slow
 def test_a_map_is_added_and_nothing_else_changes(tmp_path, capsys):
     before = small_model.write_weights(tmp_path / "small.safetensors")
     (tmp_path / "photos").mkdir()

@@ -16,6 +16,8 @@ from glc_jax.training.loop import train
 from glc_jax.training.running import Diverged
 from tests.training import toy
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory) -> dict:
@@ -43,7 +45,7 @@ def stopped(config, workdir, step: int):
     return state
 
 
-@pytest.mark.parametrize("stop", [1, pytest.param(4, marks=pytest.mark.slow), 7])
+@pytest.mark.parametrize("stop", [1, pytest.param(4, marks=SLOW), pytest.param(7, marks=SLOW)])
 def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path, stop):
     stopped(config, tmp_path, stop)
     chex.assert_trees_all_equal(train(config, tmp_path), whole[1])

@@ -159,7 +159,7 @@ def test_a_batch_smaller_than_the_rate_points_reaches_them_all_in_turn():
     assert sum(int(samples.quantised.sum()) for samples in steps) == 2
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_step_gives_a_state_of_the_types_that_it_took(stage):
     """Weak types too, or else the second step would be compiled anew."""
     parts = small.parts(small.config(stage, adversarial__weight=0.5 * (stage != 2)))

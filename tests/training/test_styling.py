@@ -95,6 +95,7 @@ def whole(config, tmp_path_factory) -> tuple:
     return workdir, train(config, workdir)
 
 
+@pytest.mark.slow
 def test_the_stylist_trains_and_the_model_stays(config, whole):
     _, last = whole
     base = dict(weights.flatten(weights.load(config["init_from"]).tree["params"]))
@@ -122,6 +123,7 @@ def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path):
     chex.assert_trees_all_equal(train(config, tmp_path), whole[1])
 
 
+@pytest.mark.slow
 def test_it_exports_a_companion_of_what_it_began_with(config, whole, tmp_path):
     path = tmp_path / "style.safetensors"
     script = runpy.run_path(str(REPOSITORY / "scripts" / "export.py"))["main"]
