@@ -88,6 +88,7 @@ def verify(folder, capsys) -> tuple[int, dict[str, tuple[str, str | None]]]:
     return status, {line["file"]: (line["result"], line["detail"]) for line in lines}
 
 
+@pytest.mark.slow
 def test_corpus_conforms_as_folder_and_as_archive(changed, capsys):
     archive = shutil.make_archive(str(changed), "zip", changed)
     for corpus in (changed, archive):

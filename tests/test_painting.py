@@ -98,6 +98,7 @@ def test_previews_are_painted_as_well(codec, data):
     assert np.any(painted != codec.decompress(data, preview=True))
 
 
+@pytest.mark.slow
 def test_tile_by_tile_it_is_the_same_picture(paths, data, painted, monkeypatch):
     """As a picture that is too large to be drawn at once."""
     tiled = glc_jax.load(paths[0], stylist=paths[1])

@@ -80,6 +80,7 @@ def test_a_restored_file_needs_the_models_weights_alone(folder, expected):
     assert (picture != expected[1]).any()
 
 
+@pytest.mark.slow
 def test_pillow_there_and_back(folder, expected):
     script = (
         "import glc_jax; from PIL import Image; "

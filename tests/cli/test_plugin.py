@@ -44,6 +44,7 @@ def outside(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_class_of_someone_is_used_only_where_its_module_is_named(outside, capsys):
     model = ["--weights", "w.safetensors"]
     plugin = ["--plugin", MODULE]

@@ -116,6 +116,7 @@ def test_large_pictures_give_their_middle(tmp_path):
     np.testing.assert_array_equal(found, picture[22:278])
 
 
+@pytest.mark.slow
 def test_a_vq_vae_alone(tmp_path):
     out, back = tmp_path / "out.safetensors", tmp_path / "back.safetensors"
     report = convert.to_weights(VQVAE_FILE, out, config=micro.config())

@@ -27,6 +27,7 @@ def test_codeformers_checkpoint_is_recognised():
     assert converted.leaves["params/vqvae/quantizer/codebook"].shape == (1024, 256)
 
 
+@pytest.mark.slow
 def test_a_stage_one_checkpoint_is_recognised():
     model = importlib.import_module("configs.natural").model_config().to_dict()
     converted = kinds.convert_state(blank(kinds.vqvae_entries(model)))

@@ -79,6 +79,7 @@ def test_a_batch_gives_what_its_pictures_give_alone(exact):
         np.testing.assert_array_equal(alone.values["y"][0], together.values["y"][i])
 
 
+@pytest.mark.slow
 def test_compiled_or_not_is_the_same(exact):
     values = targets(4, batch=1)
     with jax.disable_jit():

@@ -28,7 +28,9 @@ def test_equals_the_published_package(golden, net, pair):
     np.testing.assert_allclose(distance[0], golden[f"lpips_{net}_{pair}"], atol=1e-4)
 
 
-@pytest.mark.parametrize("net", GIVEN)
+@pytest.mark.parametrize(
+    "net", [pytest.param(n, marks=[pytest.mark.slow] * (n == "vgg")) for n in GIVEN]
+)
 def test_each_image_of_a_batch_has_its_own_distance(net):
     x = jax.random.uniform(jax.random.key(0), (3, 48, 40, 3), minval=-1, maxval=1)
     y = x.at[1].set(0.5 * x[1])

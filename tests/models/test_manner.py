@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 
 from glc_jax import weights
 from glc_jax.models import glc, manner
@@ -22,6 +23,7 @@ def plain(params, latent):
     return NETWORK.apply({"params": params}, latent, True)
 
 
+@pytest.mark.slow
 def test_in_its_own_manner_a_picture_is_as_it_was():
     found = drawn(CONTENT, seen(CONTENT))
     np.testing.assert_allclose(found.picture, plain(PARAMS, CONTENT), rtol=1e-3, atol=1e-4)

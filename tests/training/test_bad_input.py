@@ -139,7 +139,11 @@ def test_configs_that_contradict_themselves(tmp_path, pictures, stage, changes, 
         pytest.param(["--config", "configs/none.py:stage1"], "none.py", marks=pytest.mark.slow),
         pytest.param(["--no_such_flag"], "no_such_flag", marks=pytest.mark.slow),
         ([], "--config and --workdir"),
-        (["--config", "configs/tiny.py:stage1", "--workdir", "ftp://host/run"], "begin with gs://"),
+        pytest.param(
+            ["--config", "configs/tiny.py:stage1", "--workdir", "ftp://host/run"],
+            "begin with gs://",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_script_prints_one_sentence_and_exits_with_2(tmp_path, arguments, expected):

@@ -61,6 +61,7 @@ def opened(workdir: epath.Path) -> checkpoints.Checkpoints:
     return checkpoints.Checkpoints(workdir, keep=2, best="lpips")
 
 
+@pytest.mark.slow
 def test_a_run_in_a_bucket_is_saved_resumed_and_read(place):
     workdir = place / "run"
     checkpoints.write_config(workdir, Config(name="tiny"))

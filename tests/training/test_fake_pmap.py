@@ -3,6 +3,7 @@
 import chex
 import jax
 import numpy as np
+import pytest
 
 from glc_jax.training import sharding
 from glc_jax.training.step import make_train_step
@@ -12,6 +13,7 @@ DEVICES = 2
 TOLERANCE = 1e-6  # sums over a batch are taken in another order
 
 
+@pytest.mark.slow
 def test_two_devices_give_the_state_of_the_whole_batch(tmp_path):
     config = toy.config(tmp_path, optimizer__eps=1e-3)
     parts, start = small.parts(config), small.state(config)

@@ -40,7 +40,7 @@ def shapes_of(config: dict) -> tuple:
     return parts, parts.abstract_state(), batch, networks.load(parts.networks)
 
 
-@pytest.mark.parametrize("stage", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stage", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3))])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_train_step_exports(size, stage):
     parts, *arguments, frozen = shapes_of(config_of(size, stage))
@@ -53,7 +53,7 @@ def test_the_train_step_exports(size, stage):
     assert outputs == [(leaf.shape, leaf.dtype) for leaf in expected]
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_eval_step_exports(size, stage):
     parts, state, batch, _ = shapes_of(config_of(size, stage))

@@ -138,6 +138,7 @@ def test_it_exports_a_companion_of_what_it_began_with(config, whole, tmp_path):
     assert weights.describe(path).name == "small-style"
 
 
+@pytest.mark.slow
 def test_a_loss_is_shown_what_it_is_against(config):
     step = small.jit_train_step(config)
     begun = small.parts(config)
