@@ -33,7 +33,7 @@ def initialise_codebooks(
     step, everywhere = int(state.step), sharding.replicated(mesh)
 
     def vectors_of(params: Any, batch: Any, step: jax.Array, rng: jax.Array) -> Any:
-        samples = parts.turns.draw(step, rng, batch["index"])
+        samples = parts.samples(step, rng, batch)
         images = to_model_range(batch["image"])
         out = parts.stage.forward(parts.model, {"params": params}, images, samples)
         return {path: code.vectors for path, code in out.codes.items()}

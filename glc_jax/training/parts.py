@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from glc_jax.models import glc, sizes
+from glc_jax.models.pixels import to_model_range
 from glc_jax.training import checks
 from glc_jax.training.codebook import Codebooks
 from glc_jax.training.config import Config
@@ -16,7 +18,7 @@ from glc_jax.training.critic import Critic, critic
 from glc_jax.training.objectives import Loss, objectives
 from glc_jax.training.optimiser import learning_rate, optimiser
 from glc_jax.training.parameters import select
-from glc_jax.training.samples import Turns
+from glc_jax.training.samples import Samples, Turns
 from glc_jax.training.stage import Stage
 from glc_jax.training.stage_choices import open_stage
 from glc_jax.training.state import TrainState, create
@@ -57,6 +59,12 @@ class Parts:
     @functools.cached_property
     def networks(self) -> tuple[str, ...]:
         return tuple(sorted({name for loss in self.losses for name in loss.networks}))
+
+    def samples(self, step: jax.Array, rng: jax.Array, batch: Mapping[str, jax.Array]) -> Samples:
+        """What is random about the samples of a batch, and the pictures beside them."""
+        drawn = self.turns.draw(step, rng, batch["index"])
+        beside = {name: to_model_range(batch[name]) for name in self.stage.beside}
+        return drawn._replace(beside=beside)
 
     def critic(self, axis_name: str | None = None) -> Critic | None:
         """The discriminator's part, or None where the adversarial loss is off."""

@@ -57,9 +57,8 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
         state: TrainState, trained: Flat, batch: Batch, rng: jax.Array, networks: Networks
     ) -> tuple[Gradients, Flat]:
         images = to_model_range(batch["image"])
-        samples = parts.turns.draw(state.step, rng, batch["index"])
-        beside = {name: to_model_range(batch[name]) for name in parts.stage.beside}
-        samples = samples._replace(beside=beside)
+        samples = parts.samples(state.step, rng, batch)
+        shown = samples.beside
 
         def forward(trained: Flat) -> tuple[tuple[jax.Array, jax.Array | None], tuple]:
             variables = {"params": replace(state.params, trained)}
@@ -76,7 +75,7 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
                 lambda x_hat: weighted(
                     parts.losses,
                     PictureLoss,
-                    lambda loss: loss(x_hat, beside.get(loss.against, images), networks, key),
+                    lambda loss: loss(x_hat, shown.get(loss.against, images), networks, key),
                 ),
                 has_aux=True,
             )(x_hat)

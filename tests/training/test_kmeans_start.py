@@ -1,5 +1,6 @@
 """A codebook begins at the centres of what the next batches quantise, and so does its average."""
 
+import functools
 from types import SimpleNamespace
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 from glc_jax.models.pixels import to_model_range
 from glc_jax.training import sharding
 from glc_jax.training.kmeans_start import initialise_codebooks
+from glc_jax.training.parts import Parts
 from glc_jax.training.samples import Turns
 from glc_jax.training.stage import LATENT_CODEBOOK, Codes, Forward
 from glc_jax.training.state import TrainState
@@ -19,13 +21,24 @@ BATCH, STEP = 4, 6
 class Plain:
     """Quantises each pixel."""
 
+    beside = ()
+
     def forward(self, model, variables, images, samples):
         codes = Codes(None, None, images.reshape(len(images), -1, 3), None)
         return Forward({LATENT_CODEBOOK: codes})
 
 
-def parts(trainable: str = "") -> SimpleNamespace:
-    return SimpleNamespace(
+class Beside(Plain):
+    """Quantises each pixel of what comes beside the picture."""
+
+    beside = ("other",)
+
+    def forward(self, model, variables, images, samples):
+        return super().forward(model, variables, samples.beside["other"], samples)
+
+
+def parts(trainable: str = "", stage: Plain | None = None) -> SimpleNamespace:
+    made = SimpleNamespace(
         config=SimpleNamespace(
             mesh=SimpleNamespace(shard_from=2**20),
             seed=0,
@@ -34,9 +47,11 @@ def parts(trainable: str = "") -> SimpleNamespace:
         trainable=trainable,
         codebooks=SimpleNamespace(paths=(LATENT_CODEBOOK,)),
         turns=Turns(BATCH, 4, 1.0, 0),
-        stage=Plain(),
+        stage=stage or Plain(),
         model=None,
     )
+    made.samples = functools.partial(Parts.samples, made)
+    return made
 
 
 def started(made: SimpleNamespace) -> TrainState:
@@ -47,6 +62,7 @@ def started(made: SimpleNamespace) -> TrainState:
     batches = {
         step: {
             "image": np.full((BATCH, 2, 2, 3), 20 * step, np.uint8),
+            "other": np.full((BATCH, 2, 2, 3), 250 - 20 * step, np.uint8),
             "index": np.arange(BATCH, dtype=np.int32),
         }
         for step in range(10)
@@ -63,6 +79,13 @@ def test_centres_are_those_of_the_next_batches_and_the_average_has_them_too():
     np.testing.assert_array_equal(state.ema[LATENT_CODEBOOK], codebook)
     assert int(state.step) == STEP
     assert (state.params["vqvae"]["other"] == 1).all()
+
+
+def test_a_stage_may_quantise_what_comes_beside_the_picture():
+    state = started(parts(stage=Beside()))
+    colours = to_model_range(jnp.asarray([230 - 20 * STEP, 250 - 20 * STEP], jnp.uint8))
+    found = np.sort(np.asarray(state.params["vqvae"]["quantizer"]["codebook"]), axis=0)
+    np.testing.assert_allclose(found, np.asarray(colours)[:, None].repeat(3, 1), atol=1e-3)
 
 
 def test_a_codebook_that_does_not_train_stays():
