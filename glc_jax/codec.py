@@ -154,6 +154,11 @@ class Codec:
         """Write the weights file that `load` reads; raises OutputError."""
         weights.save(path, self._weights.tree, self.config, self.provenance)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To a process of a pool, and for a copy: what it was made of; it compiles for itself."""
+        made_of = (self._weights, self._max_memory, self.plugins, self._restorer, self._stylist)
+        return type(self), made_of
+
     def __repr__(self) -> str:
         count = sum(leaf.size for leaf in jax.tree.leaves(self.params))
         name = self.config["name"]

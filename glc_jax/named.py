@@ -61,6 +61,8 @@ def find_for_file(
 def import_plugins(plugins: Sequence[str]) -> None:
     """Imports the modules whose classes files may name; raises `InputError` where one cannot be."""
     for plugin in plugins:
+        if not isinstance(plugin, str):
+            raise InputError(f"A plugin is a module's name, not a {type(plugin).__name__}.")
         try:
             importlib.import_module(plugin)
         except (ImportError, ValueError) as error:

@@ -1,6 +1,8 @@
 """The codec as a user meets it, with a small untrained model: bytes out, the same picture back."""
 
+import copy
 import dataclasses
+import pickle
 
 import jax.numpy as jnp
 import numpy as np
@@ -44,8 +46,8 @@ def test_a_file_decodes_to_a_picture_of_its_size(codec, image, data):
 
 def test_another_codec_of_the_same_weights_decodes_the_same(codec, data, tmp_path):
     codec.save(tmp_path / "copy.safetensors")
-    copy = glc_jax.load(tmp_path / "copy.safetensors")
-    np.testing.assert_array_equal(copy.decompress(data), codec.decompress(data))
+    other = glc_jax.load(tmp_path / "copy.safetensors")
+    np.testing.assert_array_equal(other.decompress(data), codec.decompress(data))
 
 
 def test_compressing_again_gives_the_same_bytes(codec, image, data):
@@ -206,6 +208,17 @@ def test_verify_is_about_the_symbols(codec, data):
     for change in ({"symbols_check": container.symbols_check ^ 1}, {"fingerprint": b"??"}):
         with pytest.raises(BitstreamError):
             codec.verify(bitstream.serialise(dataclasses.replace(container, **change)))
+
+
+def test_a_copy_in_another_process_or_this_one_is_the_same_codec(codec, image, data):
+    for copied in (pickle.loads(pickle.dumps(codec)), copy.deepcopy(codec)):
+        assert repr(copied) == repr(codec)
+        assert copied.compress(image, rate=1.5) == data
+
+
+def test_a_plugin_is_a_name():
+    with pytest.raises(InputError, match="A plugin is a module's name, not a int"):
+        glc_jax.load(plugins=[3])
 
 
 def test_a_codec_says_what_it_is(codec):
