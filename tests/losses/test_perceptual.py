@@ -38,7 +38,6 @@ def test_it_is_the_metric_of_the_centres():
     np.testing.assert_allclose(whole, _metric(params, (x + 1) / 2, (y + 1) / 2), rtol=1e-5)
 
 
-@pytest.mark.slow
 def test_centres_stand_side_by_side():
     x, y = jax.random.uniform(jax.random.key(6), (2, 4, 32, 32, 3), minval=-1)
     params = dists.load()
