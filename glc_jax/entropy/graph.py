@@ -313,6 +313,11 @@ class _Tracer:
         if name == "select_n" and len(inputs) != 3:
             raise _refused("select_n of more than two cases", source)
         numbers = [self._unbroadcast(x) for x in inputs]
+        if all(x.kind == "constant" and x.scalar for x in numbers):
+            node = Node("elementwise", tuple(numbers), fields, (), _whole(dtype), source)
+            number = elementwise(node, [x.value.reshape(()) for x in numbers])
+            constant = self.constant(np.asarray(number).astype(dtype))
+            return self.add("broadcast", (constant,), {"axes": ()}, shape, dtype, source)
         if any(x.shape == shape for x in numbers):
             inputs = numbers
         return self.add("elementwise", inputs, fields, shape, dtype, source)
