@@ -126,6 +126,11 @@ def holds_results(path: pathlib.Path) -> bool:
         return False
 
 
+def speed(count: int, seconds: float) -> str:
+    """Millions a second; nothing where the time was too short to be told."""
+    return f"{count / seconds / 1e6:.1f}" if seconds else "?"
+
+
 def benchmark_files(arguments: argparse.Namespace) -> int:
     """Real files of each picture at each rate: a line for each, then sums."""
     from glc_jax import images, weights
@@ -154,8 +159,8 @@ def benchmark_files(arguments: argparse.Namespace) -> int:
                     f"decompress {coding.decompress_seconds:.2f} s, "
                     f"{coding.decode_seconds / coding.decompress_seconds:.0%} "
                     f"({coding.decode_seconds:.3f} s); coder "
-                    f"{coding.symbols / coding.coder_encode_seconds / 1e6:.1f} M symbols/s out, "
-                    f"{coding.symbols / coding.coder_decode_seconds / 1e6:.1f} M in",
+                    f"{speed(coding.symbols, coding.coder_encode_seconds)} M symbols/s out, "
+                    f"{speed(coding.symbols, coding.coder_decode_seconds)} M in",
                     flush=True,
                 )
     except GLCError as error:

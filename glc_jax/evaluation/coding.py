@@ -26,7 +26,8 @@ class Coding(NamedTuple):
       compress_seconds, decompress_seconds: from pixels to bytes and back, compiled.
       encode_seconds, decode_seconds: the part of them that is entropy coding: integer networks,
         rounding and range coder.
-      coder_encode_seconds, coder_decode_seconds: the range coder alone.
+      coder_encode_seconds, coder_decode_seconds: the range coder alone; the latter is a difference
+        of times, and 0 where their noise is more.
     """
 
     bytes: int

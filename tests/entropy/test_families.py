@@ -340,6 +340,19 @@ def test_gaussian_subtracts_its_mean_and_publishes_a_floored_estimate():
     assert gaussian.estimate(jnp.array([3.0]), **parameters) < 16.7
 
 
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_surprise_is_estimated_as_what_a_file_spends(name):
+    """Where the distribution is narrow, `bits` of what is not 0 grow without end."""
+    symbols = np.array([0, 1, -2, 4])
+    integers = {"scale": np.full(4, 1), "shape": np.full(4, 8 << 10)}  # 2^-10 and 2
+    integers = {k: v for k, v in integers.items() if k in FAMILIES[name].parameters}
+    parameters = {k: jnp.asarray(v / 2.0 ** EXPONENTS[k], jnp.float32) for k, v in integers.items()}
+    found = FAMILIES[name].estimate(jnp.asarray(symbols, jnp.float32), mean=0.0, **parameters)
+    coder = coder_of(name)
+    spent = coder.bits(symbols, *arguments(coder, symbols, integers))
+    np.testing.assert_allclose(found, spent, atol=0.3)
+
+
 def test_categorical_bits_are_those_of_its_size():
     indices = jnp.zeros((2, 3), jnp.int32)
     np.testing.assert_array_equal(families.Categorical(1024).bits(indices), np.full((2, 3), 10.0))

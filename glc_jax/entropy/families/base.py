@@ -20,10 +20,14 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 
+from glc_jax.entropy import later
 from glc_jax.entropy.group_coders import GroupCoder
+from glc_jax.entropy.tables import PRECISION
 
 if TYPE_CHECKING:
     import jax
+
+jnp = later.module("jax.numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +81,12 @@ class Family:
     def estimate(self, symbols: jax.Array, **parameters: jax.Array) -> jax.Array:
         """What reports print as the bits of each symbol: `bits`, where nothing else is published.
 
+        Of numbers at most 24: a table gives no symbol less than 1 of 2^24, where the tail of
+        `bits` has no end and a narrow distribution would count one symbol as millions of bits.
         `symbols` are rounded values.
         """
-        return self.bits(symbols, **parameters)
+        bits = self.bits(symbols, **parameters)
+        return bits if self.discrete else jnp.minimum(bits, PRECISION)
 
     def trainable(self) -> Self:
         """The family with bounds under which the gradients of a training run stay reasonable."""
