@@ -28,8 +28,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 
 # What JAX has traced is kept as millions of small objects, which Python's collector would look
-# through again and again: a twelfth of the time.
-gc.set_threshold(200_000, 50, 1000)
+# through again and again: a twelfth of the time. (Hardly ever is too seldom: what a file's tests
+# leave behind are gigabytes.)
+gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
