@@ -535,10 +535,11 @@ class _Lowering:
         exponent = value.exponent
         if node.fields["kind"] == "sum":
             count = sizes_of.evaluate(_times(x.shape[axis] for axis in axes), self.sizes)
-            excess = (value.bound * count).bit_length() - (_SAFE.bit_length() - 1)
-            if excess > 0:
-                value = self._shifted_right(value, np.full_like(np.asarray(exponent), excess))
-                exponent = value.exponent if np.ndim(exponent) else int(value.exponent)
+            room = _SAFE.bit_length() - 1
+            if (value.bound * count).bit_length() > room:
+                # By its range, not by its bound, which is that of the finest channel.
+                value = self.rounded(x, (1 << max(room - count.bit_length(), 1)) - 1)
+                exponent = value.exponent
             bound = value.bound * count
         else:
             bound = value.bound
