@@ -321,14 +321,4 @@ def read(source: str) -> bytes:
     Raises:
       InputError: it cannot be read, or is too long for a .glc file.
     """
-    try:
-        if source == STDIO:
-            data = streams.stdin().read(FILE_BYTES + 1)
-        else:
-            with open(source, "rb") as file:
-                data = file.read(FILE_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{source}: cannot be read ({error.strerror or error}).") from error
-    if len(data) > FILE_BYTES:
-        raise InputError(f"{source}: longer than any .glc file.")
-    return data
+    return streams.read(source, source, FILE_BYTES, "longer than any .glc file")

@@ -34,19 +34,29 @@ def picture(source: str) -> str | IO[bytes]:
     if source != "-" and not is_pipe(source):
         return source
     name = "standard input" if source == "-" else source
-    try:
-        if source == "-":
-            data = stdin().read(PIPED_BYTES + 1)
-        else:
-            with open(source, "rb") as file:
-                data = file.read(PIPED_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read ({error.strerror or error}).") from error
-    if len(data) > PIPED_BYTES:
-        raise InputError(f"{name}: has more than {PIPED_BYTES:,} bytes, which is no picture.")
-    held = io.BytesIO(data)
+    too_long = f"has more than {PIPED_BYTES:,} bytes, which is no picture"
+    held = io.BytesIO(read(source, name, PIPED_BYTES, too_long))
     held.name = name
     return held
+
+
+def read(source: str, name: str, most: int, too_long: str) -> bytes:
+    """All bytes of a file, or of standard input ("-"), which messages call `name`.
+
+    Raises:
+      InputError: it cannot be read, or has more than `most` bytes; no more are ever held.
+    """
+    try:
+        if source == "-":
+            data = stdin().read(most + 1)
+        else:
+            with open(source, "rb") as file:
+                data = file.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read ({error.strerror or error}).") from error
+    if len(data) > most:
+        raise InputError(f"{name}: {too_long}.")
+    return data
 
 
 def is_pipe(path: str) -> bool:
