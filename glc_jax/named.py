@@ -8,13 +8,36 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from glc_jax.errors import ConfigError, InputError, WeightsError
 
 Entry = str | Mapping[str, Any]
 """A name, or a mapping of "name" and fields."""
+
+
+class Paths(Mapping[str, Any]):
+    """Classes by name, of which each is imported when it is asked for.
+
+    paths: "package.module:Class" by name.
+    """
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self._paths = dict(paths)
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = self._paths[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
 
 def find(name: str, known: Mapping[str, Any], what: str) -> Any:

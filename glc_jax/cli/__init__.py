@@ -13,6 +13,7 @@ nothing is damaged, but weights are missing; 128 + n stopped by signal n.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -31,6 +32,9 @@ def main() -> NoReturn:
     """The process behind `glc`: settings that only a whole process can make, then `run`."""
     from PIL import Image
 
+    # What JAX makes when it traces are many small objects and little garbage: at Python's own
+    # thresholds its collector takes a twentieth of the time of a first picture.
+    gc.set_threshold(50_000, 10, 10)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # exceptions tell enough
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, also before decoding
     for stream in (sys.stdout, sys.stderr):

@@ -132,6 +132,7 @@ class ExactModel:
             self._coders: dict[Any, GroupCoder] = {}
             self._prepared: dict[Any, Any] = {}
             self._plans: dict[Any, Plan] = {}
+            self._alike: dict[Any, Plan] = {}
             self.groups = [
                 self._group(entry, number, tree, make_family)
                 for number, entry in enumerate(content["groups"])
@@ -406,10 +407,13 @@ class ExactModel:
 
     def _plan(self, group: GroupEntry, shapes: Sequence[tuple[int, ...]]) -> Plan:
         """How its program runs over inputs of these shapes."""
-        key = (id(group.program), tuple(shapes))
+        program, few_shapes = group.program, self.arithmetic.xp is not np
+        key = (id(program), tuple(shapes))
         if key not in self._plans:
-            few_shapes = self.arithmetic.xp is not np
-            self._plans[key] = windows.plan(group.program, shapes, few_shapes, windows.WINDOW_BYTES)
+            form = (program.structure, *(array.shape for array in program.arrays), *shapes)
+            plan = windows.adopted(self._alike.get(form), program, shapes)
+            plan = plan or windows.plan(program, shapes, few_shapes, windows.WINDOW_BYTES)
+            self._plans[key] = self._alike[form] = plan
         return self._plans[key]
 
 

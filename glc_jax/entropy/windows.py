@@ -170,6 +170,25 @@ def plan(
     return _Planner(program, shapes, few_shapes, at_most).plan()
 
 
+def adopted(found: Plan | None, program: Program, shapes: Sequence[tuple[int, ...]]) -> Plan | None:
+    """The plan of a program that differs in the values of its arrays alone; None where it has none.
+
+    Raises WeightsError as `Program.check` does.
+    """
+    if found is None:
+        return None
+    kinds = program.kinds(shapes)
+    sizes = dict(found.sizes)
+    if sizes != program.sizes(shapes):
+        try:
+            program.kinds([sizes_of.shape(e["shape"], sizes) for e in program.structure.inputs])
+        except WeightsError:  # only a window is more than it may do
+            return None
+    return found._replace(
+        kinds={name: kinds[o["value"]] for name, o in program.structure.outputs.items()}
+    )
+
+
 def run(
     program: Program,
     plan: Plan,

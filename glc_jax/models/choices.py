@@ -14,30 +14,30 @@ from typing import Any
 from glc_jax import named
 from glc_jax.entropy import families
 from glc_jax.errors import ConfigError
-from glc_jax.models.autoregressive_prior import AutoregressivePrior
-from glc_jax.models.channel_groups import ChannelGroupsContext
-from glc_jax.models.checkerboard import CheckerboardContext
-from glc_jax.models.factorised_hyperprior import FactorisedHyperprior
-from glc_jax.models.finite_scalar_hyperprior import FiniteScalarHyperprior
-from glc_jax.models.hyperprior import CategoricalHyperprior
-from glc_jax.models.no_context import NoContext
-from glc_jax.models.space_channel import SpaceChannelContext
-from glc_jax.models.spatial_prior import FourPartContext
-from glc_jax.models.z_prior import StaticPrior, UniformPrior
 
-HYPERPRIORS = {
-    "categorical": CategoricalHyperprior,
-    "factorised": FactorisedHyperprior,
-    "fsq": FiniteScalarHyperprior,
-}
-CONTEXTS = {
-    "none": NoContext,
-    "checkerboard": CheckerboardContext,
-    "channel_groups": ChannelGroupsContext,
-    "four_part": FourPartContext,
-    "space_channel": SpaceChannelContext,
-}
-Z_PRIORS = {"uniform": UniformPrior, "static": StaticPrior, "autoregressive": AutoregressivePrior}
+HYPERPRIORS = named.Paths(
+    {
+        "categorical": "glc_jax.models.hyperprior:CategoricalHyperprior",
+        "factorised": "glc_jax.models.factorised_hyperprior:FactorisedHyperprior",
+        "fsq": "glc_jax.models.finite_scalar_hyperprior:FiniteScalarHyperprior",
+    }
+)
+CONTEXTS = named.Paths(
+    {
+        "none": "glc_jax.models.no_context:NoContext",
+        "checkerboard": "glc_jax.models.checkerboard:CheckerboardContext",
+        "channel_groups": "glc_jax.models.channel_groups:ChannelGroupsContext",
+        "four_part": "glc_jax.models.spatial_prior:FourPartContext",
+        "space_channel": "glc_jax.models.space_channel:SpaceChannelContext",
+    }
+)
+Z_PRIORS = named.Paths(
+    {
+        "uniform": "glc_jax.models.z_prior:UniformPrior",
+        "static": "glc_jax.models.z_prior:StaticPrior",
+        "autoregressive": "glc_jax.models.autoregressive_prior:AutoregressivePrior",
+    }
+)
 DISTRIBUTIONS = {
     name: family
     for name, family in families.FAMILIES.items()

@@ -356,7 +356,49 @@ def test_many_sizes_share_few_programs():
     assert windows._compiled()._cache_size() == 2  # of 10 x 10 and of 12 x 10
 
 
+def times_array(factor, width=3):
+    """A program that differs from others of its width in the values of its array alone."""
+    kernel = np.full((width, width, C, C), factor)
+    fields = {"window": [width, width], "strides": [1, 1], "dilations": [1, 1], "groups": 1}
+    return network(
+        lambda builder, x: builder.add(
+            "conv", [x], {"kernel": kernel}, padding=[[1, 1], [1, 1]], **fields
+        )
+    )
+
+
+def test_a_plan_is_adopted_with_the_outputs_of_its_new_program():
+    shapes, how = [(1, 30, 50, C)], (True, 1 << 17)
+    found = windows.plan(times_array(1), shapes, *how)
+    assert math.prod(side.count for side in found.sides) > 1
+    other = times_array(99)  # whose outputs are larger
+    assert windows.adopted(found, other, shapes) == windows.plan(other, shapes, *how) != found
+    assert windows.adopted(None, other, shapes) is None
+
+
+def test_no_plan_is_adopted_whose_window_may_not_run(monkeypatch):
+    shapes, program = [(1, 30, 50, C)], times_array(1)
+    found = windows.plan(program, shapes, True, 1 << 17)
+    kinds = type(program).kinds
+
+    def only_whole(self, asked):
+        if [*map(tuple, asked)] != shapes:
+            raise WeightsError("too much")
+        return kinds(self, asked)
+
+    monkeypatch.setattr(type(program), "kinds", only_whole)
+    assert windows.adopted(found, program, shapes) is None
+
+
 # The codec's own programs.
+
+
+def test_groups_that_are_alike_have_the_plan_that_each_would_have():
+    model = ExactModel(small_model.tree()["entropy"], Float64())
+    shapes = [(1, 36, 40, small_model.CHANNELS)] * 2
+    plans = [model._plan(group, shapes) for group in model.groups[2:]]
+    alone = [windows.plan(g.program, shapes, True, windows.WINDOW_BYTES) for g in model.groups[2:]]
+    assert plans == alone
 
 
 @functools.cache
