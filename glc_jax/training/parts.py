@@ -73,9 +73,7 @@ class Parts:
     def random_parameters(self) -> Any:
         """The model's own initialisation, from the config's seed; call it under `jax.jit`."""
         side = sizes.initial_side(self.config.model)
-        key = jax.random.key(self.config.seed)
-        params = self.model.init(key, jnp.zeros((1, side, side, 3)), jnp.zeros((1,)))["params"]
-        return self.with_own_parameters(params)
+        return self.with_own_parameters(_random(self.model, side, self.config.seed))
 
     def with_own_parameters(self, params: Any) -> Any:
         """The model's parameters and, as they begin, those of the stage's own part."""
@@ -86,8 +84,9 @@ class Parts:
 
     @functools.cached_property
     def abstract_parameters(self) -> Any:
-        """The model's parameter tree as shapes; tracing it takes seconds, so it is done once."""
-        return jax.eval_shape(self.random_parameters)
+        """The model's parameter tree as shapes."""
+        shapes = _shapes(self.model, sizes.initial_side(self.config.model))
+        return jax.eval_shape(self.with_own_parameters, shapes)
 
     def initial_state(self, params: Any) -> TrainState:
         """The state before the first step with these parameters; under `jax.jit` or on shapes."""
@@ -104,6 +103,18 @@ class Parts:
     def abstract_state(self) -> TrainState:
         """The state as shapes."""
         return jax.eval_shape(self.initial_state, self.abstract_parameters)
+
+
+def _random(model: glc.GLC, side: int, seed: int) -> Any:
+    """A model's parameters, initialised on a picture of `side` x `side`."""
+    picture, rate = jnp.zeros((1, side, side, 3)), jnp.zeros((1,))
+    return model.init(jax.random.key(seed), picture, rate)["params"]
+
+
+@functools.lru_cache(maxsize=8)
+def _shapes(model: glc.GLC, side: int) -> Any:
+    """Their shapes; tracing them takes seconds, so it is done once for each model."""
+    return jax.eval_shape(lambda: _random(model, side, seed=0))
 
 
 def assemble(config: Config) -> Parts:

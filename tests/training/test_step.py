@@ -173,6 +173,7 @@ def test_a_step_gives_a_state_of_the_types_that_it_took(stage):
     assert types[0] == types[1]
 
 
+@pytest.mark.slow
 def test_two_steps_are_one_program():
     config = small.config(2, model__entropy__context="none", model__code_predictor=None)
     config["losses"] |= {"code_prediction": 0.0, "pixel_code_prediction": 0.0}
