@@ -40,7 +40,8 @@ def main() -> int:
         help="rates of the run that become the points 0, 1, ... (default: the trained points)",
     )
     parser.add_argument(
-        "--base", help="the weights file that a restorer stands on (default: the run's init_from)"
+        "--base",
+        help="the weights, file or name, that a restorer stands on (default: init_from)",
     )
     parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
     parser.add_argument(

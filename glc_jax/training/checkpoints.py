@@ -14,14 +14,13 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from glc_jax.data import address
 from glc_jax.errors import ConfigError
 from glc_jax.training.config import Config, plain, read
-from glc_jax.training.saved import STATE, Reader, path_of
+from glc_jax.training.saved import NOTES, STATE, Reader, path_of
 from glc_jax.training.state import TrainState
 from glc_jax.weights import unflatten
 
 logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.json"
-_NOTES = "notes"
 UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
@@ -46,7 +45,7 @@ class Checkpoints:
         self._warn_of_unfinished()
         self.manager = ocp.CheckpointManager(
             self.folder,
-            item_names=(STATE, _NOTES),
+            item_names=(STATE, NOTES),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=preservation_policy.AnyPreservationPolicy(
                     [
@@ -150,10 +149,10 @@ class Checkpoints:
 
     def notes(self, step: int) -> dict[str, Any]:
         """The notes of one step's checkpoint; {} where it was saved without."""
-        if not (self.folder / str(step) / _NOTES).exists():
+        if not (self.folder / str(step) / NOTES).exists():
             return {}
         read = ocp.args.Composite(notes=ocp.args.JsonRestore())
-        return self.manager.restore(step, args=read)[_NOTES]
+        return self.manager.restore(step, args=read)[NOTES]
 
     def close(self) -> None:
         """Wait for what is being written."""

@@ -128,7 +128,7 @@ class Config:
     stage: str = "stage1"  # a name or "package.module:Class"; see `stages`
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `models.glc.build`
     seed: int = 0
-    init_from: str = ""  # a run's folder or a weights file
+    init_from: str = ""  # a run's folder, a weights file or a packaged model's name
     linear_start_batches: int = 0  # without init_from: see training/linear_start.py
     data: Data = Data()
     batch: int = 256

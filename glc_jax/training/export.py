@@ -185,7 +185,7 @@ def export_part(
     Raises `ConfigError` where the run's model has other values than the weights at `base_path`,
     `OutputError` or `WeightsError`.
     """
-    base = weights.load(base_path)
+    base = weights.load(weights.resolve(base_path))
     companions.require_model(base)
     frozen = dict(weights.flatten(params))
     for name, leaf in weights.flatten(base.tree["params"]):

@@ -11,7 +11,8 @@ from jax.tree_util import tree_leaves_with_path, tree_map_with_path
 
 from glc_jax.data import address
 
-STATE = "state"
+STATE, NOTES = "state", "notes"
+"""The parts of a checkpoint."""
 
 
 class Reader:
@@ -24,6 +25,8 @@ class Reader:
         address.refresh(folder)
         handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
         handlers.add(STATE, ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
+        # Not read here, but Orbax warns of what lies in a checkpoint and has no handler.
+        handlers.add(NOTES, ocp.args.JsonRestore, ocp.JsonCheckpointHandler())
         options = ocp.CheckpointManagerOptions(read_only=True)
         self.manager = ocp.CheckpointManager(folder, handler_registry=handlers, options=options)
 

@@ -83,11 +83,10 @@ def state_of(parts: Parts, placed: TrainState, params: Any) -> TrainState:
 def given_parameters(parts: Parts) -> Mapping[str, Any] | None:
     """The parameters that a run begins with, on the host, where they are not just random.
 
-    From `init_from`, which is another run's folder, of which the averaged parameters are taken, or
-    a weights file; what it does not have, parts of another entropy model among them, gets random
-    values. Or random ones with the linear
-    start, if asked. None: `Parts.random_parameters` it is. Raises `ConfigError` where the model of
-    `init_from` is another.
+    From `init_from`: another run's folder, of which the averaged parameters are taken, a weights
+    file or a packaged model's name; what it does not have, parts of another entropy model among
+    them, gets random values. Or random ones with the linear start, if asked. None:
+    `Parts.random_parameters` it is. Raises `ConfigError` where the model of `init_from` is another.
     """
     config = parts.config
     if config.init_from:
@@ -115,7 +114,7 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
             local = pathlib.Path(folder) / "weights.safetensors"
             if address.is_address(source):
                 local.write_bytes(address.read_bytes(source))
-            file = weights.load(local if address.is_address(source) else source)
+            file = weights.load(local if address.is_address(source) else weights.resolve(source))
         given_model, given = file.config["model"], file.tree["params"]
     here = parts.config.model
     one, other = ({**model, "entropy": None} for model in (given_model, here))

@@ -78,6 +78,8 @@ def test_init_from_nowhere_or_of_another_model(tmp_path, pictures):
     other = small.weights_file(tmp_path / "x.safetensors", small.config(1, model__codebook_size=32))
     text = sentence(tmp_path / "c", data__folder=pictures, init_from=other)
     assert "of another model: codebook_size is 32 there and 16 here" in text
+    packaged = sentence(tmp_path / "d", data__folder=pictures, init_from="tiny")
+    assert "init_from: tiny is of another model" in packaged
 
 
 def test_a_mesh_or_an_accumulation_that_does_not_divide_the_batch(tmp_path, pictures):

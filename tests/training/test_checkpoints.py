@@ -55,6 +55,14 @@ def test_a_damaged_checkpoint_is_passed_over_and_replaced(tmp_path, damage, capl
     assert checkpoints.averaged_parameters(tmp_path)["g_a"]["kernel"][0, 0] == 8
 
 
+def test_reading_parameters_complains_of_nothing_else_in_a_checkpoint(tmp_path, caplog):
+    kept = checkpoints.Checkpoints(tmp_path, keep=2, best="lpips")
+    kept.save(toy(4), notes={"skipped": [4]})
+    kept.close()
+    checkpoints.averaged_parameters(tmp_path)
+    assert "notes" not in caplog.text
+
+
 def test_the_averages_are_read_where_there_are_some(tmp_path):
     saved = toy(4)
     kept = checkpoints.Checkpoints(tmp_path, keep=2, best="lpips")
