@@ -522,10 +522,10 @@ def _edge(side: int, extent: Extent) -> Edge:
 
 
 def _lengths_from(length: int) -> Iterator[int]:
-    """The lengths that windows have, from this one on: four an octave."""
+    """The lengths that windows have, from this one on: four an octave, and eight from 16 on."""
     n = max(length, 1)
     while True:
-        step = max(1, 2 ** (n.bit_length() - 3))
+        step = max(1, 2 ** (n.bit_length() - (3 if n < 16 else 4)))
         n += -n % step
         yield n
         n += 1

@@ -26,9 +26,7 @@ def parts_of(name: str, stage: str) -> Parts:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "face")) for n in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_config_contradicts_nothing(name, stage):
     parts = parts_of(name, stage)
     assert (parts.config.stage, parts.config.name) == (stage, name)
@@ -44,9 +42,7 @@ def test_a_config_says_how_it_is_run_and_what_it_costs(name):
     assert "Hardware" in docstring
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "face")) for n in NAMES]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_stage_two_leaves_the_vqvae_alone_and_stage_one_trains_nothing_else(name):
     shapes = parts_of(name, "stage1").abstract_parameters
     first, second, third = (
