@@ -24,6 +24,10 @@ def check(config: Config, stage: Any) -> None:
         raise ConfigError(
             f"Batches of {config.batch} do not hold the {points} rate points equally often."
         )
+    if config.part_from and not (stage.part and config.init_from):
+        raise ConfigError(
+            "part_from needs init_from, and a stage that trains a part beside the model."
+        )
     if config.linear_start_batches and not config.init_from:
         linear_start.check(config.model)
     if config.adversarial.weight and "x_hat" not in stage.gives:

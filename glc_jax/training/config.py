@@ -129,6 +129,7 @@ class Config:
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # see `models.glc.build`
     seed: int = 0
     init_from: str = ""  # a run's folder, a weights file or a packaged model's name
+    part_from: str = ""  # beside weights, a restorer or stylist of theirs with which to begin
     linear_start_batches: int = 0  # without init_from: see training/linear_start.py
     data: Data = Data()
     batch: int = 256

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from glc_jax import weights
+from glc_jax import companions, weights
 from glc_jax.data import address
 from glc_jax.errors import ConfigError
 from glc_jax.models import choices
@@ -85,8 +85,10 @@ def given_parameters(parts: Parts) -> Mapping[str, Any] | None:
 
     From `init_from`: another run's folder, of which the averaged parameters are taken, a weights
     file or a packaged model's name; what it does not have, parts of another entropy model among
-    them, gets random values. Or random ones with the linear start, if asked. None:
-    `Parts.random_parameters` it is. Raises `ConfigError` where the model of `init_from` is another.
+    them, gets random values. A stage's own part is that of `part_from`, or as the stage begins it.
+    Or random ones with the linear start, if asked. None: `Parts.random_parameters` it is. Raises
+    `ConfigError` where the model of `init_from` is another, `WeightsError` where a file cannot be
+    used.
     """
     config = parts.config
     if config.init_from:
@@ -102,12 +104,14 @@ def given_parameters(parts: Parts) -> Mapping[str, Any] | None:
 
 
 def _read_parameters(parts: Parts) -> dict[str, Any]:
-    """The parameters of `init_from`: float32 numpy arrays."""
-    source = epath.Path(parts.config.init_from)
+    """The parameters of `init_from` and `part_from`: float32 numpy arrays."""
+    source, part_from = epath.Path(parts.config.init_from), parts.config.part_from
     if source.is_dir():
         other = checkpoints.read_config(source)
         if other is None:
             raise ConfigError(f"init_from: {source} holds no run.")
+        if part_from:
+            raise ConfigError(f"part_from: {source} is a run; name the weights file as init_from.")
         given_model, given = other.model, checkpoints.averaged_parameters(source)
     else:
         with tempfile.TemporaryDirectory() as folder:
@@ -115,7 +119,11 @@ def _read_parameters(parts: Parts) -> dict[str, Any]:
             if address.is_address(source):
                 local.write_bytes(address.read_bytes(source))
             file = weights.load(local if address.is_address(source) else weights.resolve(source))
+        companions.require_model(file)
         given_model, given = file.config["model"], file.tree["params"]
+        if part_from:
+            part = parts.stage.part
+            given = {**given, part: companions.load(part, file, part_from)}
     here = parts.config.model
     one, other = ({**model, "entropy": None} for model in (given_model, here))
     if plain(one) != plain(other):

@@ -80,6 +80,8 @@ def test_init_from_nowhere_or_of_another_model(tmp_path, pictures):
     assert "of another model: codebook_size is 32 there and 16 here" in text
     packaged = sentence(tmp_path / "d", data__folder=pictures, init_from="tiny")
     assert "init_from: tiny is of another model" in packaged
+    part = sentence(tmp_path / "e", data__folder=pictures, init_from="tiny", part_from="mine")
+    assert "a stage that trains a part beside the model" in part
 
 
 def test_a_mesh_or_an_accumulation_that_does_not_divide_the_batch(tmp_path, pictures):

@@ -148,6 +148,31 @@ def test_a_run_begins_its_part_from_the_weights_of_init_from(tmp_path):
         np.testing.assert_array_equal(given[name], leaf)
 
 
+def test_a_run_may_begin_its_part_from_a_restorer_of_its_model(tmp_path):
+    base = {name: part for name, part in PARAMS.items() if name != "restorer"}
+    described = {"name": "small", "model": plain(CONFIG.model)}
+    for name, value in (("base", 2.0), ("other", 4.0)):
+        own = {"vqvae": base["vqvae"] | {"encoder": {"k": np.float32([value])}}}
+        weights.save(tmp_path / name, {"params": {**base, **own}}, described)
+    loaded, made = weights.load(tmp_path / "base"), str(tmp_path / "restorer")
+    companions.save(made, companions.RESTORER, "mine", PARAMS["restorer"], loaded, {})
+
+    def begun(init_from, **fields):
+        config = Config(model=CONFIG.model, init_from=str(tmp_path / init_from), **fields)
+        parts = SimpleNamespace(config=config, stage=stage())
+        parts.with_own_parameters = functools.partial(Parts.with_own_parameters, parts)
+        parts.abstract_parameters = jax.eval_shape(lambda: parts.with_own_parameters(base))
+        return start.given_parameters(parts)
+
+    found = begun("base", part_from=made)
+    assert found["restorer"]["vqvae"]["encoder"]["k"] == [1.5]
+    assert found["vqvae"]["encoder"]["k"] == [2.0]
+    with pytest.raises(WeightsError, match="a restorer of the weights"):
+        begun("other", part_from=made)
+    with pytest.raises(WeightsError, match="holds a restorer, not a model"):
+        begun("restorer")
+
+
 def test_what_init_from_has_in_another_shape_or_not_at_all_is_random(tmp_path, caplog):
     base = {name: part for name, part in PARAMS.items() if name != "restorer"}
     given = {**base, "g_s": {"k": np.float32([7.0, 7.0])}}
