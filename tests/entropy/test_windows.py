@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from glc_jax.entropy import integer, locality, windows
 from glc_jax.entropy.exact_model import ExactModel
 from glc_jax.entropy.integer import LIMIT, Float64, HostFloat64, NumPy
-from glc_jax.entropy.operations import OPERATIONS
+from glc_jax.entropy.operations import OPERATIONS, Kind
 from glc_jax.entropy.program import Builder
 from glc_jax.errors import WeightsError
 from tests import small_model
@@ -293,8 +293,49 @@ def taken_by_both(builder, value):
     return builder.add("reshape", [value], shape=["b", "h*w", C])
 
 
+def below(builder, value):
+    """Zeros below and to the right alone."""
+    kernel = np.random.default_rng(1).integers(-9, 9, (3, 3, C, C))
+    fields = {"window": [3, 3], "strides": [1, 1], "dilations": [1, 1], "groups": 1}
+    padding = [[0, 2], [0, 2]]
+    return builder.add("conv", [value], {"kernel": kernel}, padding=padding, **fields)
+
+
+def halved(builder, value):
+    """Every second position of a convolution."""
+    kernel = np.random.default_rng(2).integers(-9, 9, (2, 2, C, C))
+    fields = {"window": [2, 2], "strides": [2, 2], "dilations": [1, 1], "groups": 1}
+    return builder.add("conv", [value], {"kernel": kernel}, padding=[[0, 0], [0, 0]], **fields)
+
+
+def spread(builder, value):
+    """Zeros between."""
+    return builder.add("pad", [value], before=[0, 1, 1, 0], after=[0] * 4, between=[0, 1, 1, 0])
+
+
+def in_cells(builder, value):
+    """Sums over 2 x 2 of what is made twice as large and convolved."""
+    cells = ["b", "h", 2, "w", 2, C]
+    value = builder.add("broadcast", [value], shape=cells, axes=[0, 1, 3, 5])
+    value = convolved(builder, builder.add("reshape", [value], shape=["b", "2*h", "2*w", C]))
+    value = builder.add("reshape", [value], shape=cells)
+    return builder.add("reduce", [value], kind="sum", axes=[2, 4])
+
+
+def turned(builder, value):
+    """Channels before columns, and back: neither way is its own inverse."""
+    value = builder.add("transpose", [value], axes=[0, 3, 1, 2])
+    return builder.add("transpose", [value], axes=[0, 2, 3, 1])
+
+
 CUT = {
     "nothing": ([], 2),
+    "zeros on one side": ([convolved, below], 2),
+    "zeros between": ([convolved, convolved, convolved, spread], 2),
+    "half as many rows": ([convolved, halved, convolved, convolved], 2),
+    "half as many rows and back": ([halved, spread, convolved], 2),
+    "parts of a row": ([in_cells], 2),
+    "axes in turn": ([convolved, turned], 2),
     "the sum of a column": ([over_rows("sum")], 0),
     "the largest of a column": ([convolved, over_rows("max")], 0),
     "the largest of a row": ([convolved, over_columns, convolved], 1),
@@ -308,13 +349,19 @@ CUT = {
 
 
 @pytest.mark.parametrize("case", CUT)
-def test_what_cannot_be_cut_is_not(case):
+def test_what_can_be_cut_is_and_the_rest_is_not(case):
     """How many sides are cut, by what the network does; the integers are right in any case."""
     steps, sides = CUT[case]
     program, inputs = network(*steps), inputs_for(24, 24)[:1]
     outputs, plan = in_windows(program, inputs, NumPy(), 0.3)
     assert len(plan.sides) == sides
     assert_same(outputs, program(*inputs, arithmetic=NumPy()))
+
+
+def test_a_convolution_holds_its_windows_beside_what_it_reads_and_gives():
+    plan = windows.plan(times_array(1), [(1, 8, 6, C)], True, 1 << 40)
+    values = 8 * 6 * C * (1 + 3 * 3 + 1)
+    assert plan.bytes == round(windows.SCRATCH * windows.NUMBER_BYTES * values)
 
 
 def test_every_operation_has_its_rule():
@@ -331,6 +378,8 @@ def test_outputs_are_as_narrow_as_they_can_be():
     large = np.full((1, 2, 3, C), 1 << 40)
     outputs, _ = in_windows(builder.program(), [large], NumPy(), 1)
     np.testing.assert_array_equal(outputs["y"], large)
+    for bound, dtype in (((1 << 15) - 1, np.int16), (1 << 15, np.int32), (1 << 31, np.int64)):
+        assert windows._narrowest(Kind((1,), bound)) == dtype
 
 
 def test_parameters_must_lie_alike():
