@@ -55,6 +55,32 @@ def test_style_is_the_same_wherever_things_are_and_content_is_not(vgg):
     assert content(vgg, moved, x) > 0.1
 
 
+def test_gradients_go_to_the_first_picture_and_not_through_the_denominator(monkeypatch):
+    """Of features that are quickly had."""
+
+    def features(params, x):
+        return [x ** (number + 1) for number in range(5)]
+
+    monkeypatch.setattr(style, "_features", features)
+    x, y = jax.random.uniform(jax.random.key(0), (2, 1, 2, 3, 3), minval=0.1)
+    for function in (style.style, style.content):
+        to_x, to_y = jax.jit(jax.grad(lambda x, y, f=function: f({}, x, y).sum(), (0, 1)))(x, y)
+        assert jnp.abs(to_x).max() > 0
+        np.testing.assert_array_equal(to_y, 0)
+    a, b = x**3, y**3  # of the third layer
+    whole = jnp.sum(a**2) + jnp.sum(b**2)
+    np.testing.assert_allclose(style.content({}, x, y)[0], jnp.sum((a - b) ** 2) / whole, rtol=1e-4)
+    expected = 2 * (a - b) * 3 * x**2 / whole
+    np.testing.assert_allclose(to_x, expected, rtol=1e-3, atol=1e-6)
+
+
+def test_features_are_those_of_pictures_normalised_as_vgg_was_trained(monkeypatch):
+    monkeypatch.setattr(style.vgg16, "features", lambda params, x: x)
+    x = jnp.array([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
+    expected = (np.array([0, 0.5, 1]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    np.testing.assert_allclose(style._features({"features": {}}, x)[0, 0, 0], expected, atol=0.03)
+
+
 @pytest.mark.slow
 def test_only_the_first_picture_gets_a_gradient(vgg, pictures):
     def both(x, y):

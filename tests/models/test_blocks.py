@@ -47,6 +47,47 @@ def test_each_attention_of_a_network_looks_over_the_whole_map_in_training_alone(
         assert jnp.abs(run(alone, x, True) - run(alone, x, False)).max() > 1e-3, name
 
 
+def test_before_training_a_block_gives_about_what_it_gets():
+    """The path past the branches carries a picture, which norms hide from the branches."""
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8))
+    for block in (blocks.ResidualBlock(8, 2), blocks.AttentionBlock(2)):
+        found, _ = jax.jit(block.init_with_output)(jax.random.key(1), x)
+        assert 0 < jnp.std(found - x) < 0.3
+
+
+def test_a_residual_block_is_its_formula():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 4))
+    block = blocks.ResidualBlock(4, 2)
+    params = small_model.random_parameters(
+        jax.eval_shape(block.init, jax.random.key(0), x)["params"]
+    )
+    h = x
+    for number in (1, 2):
+        h = nn.GroupNorm(2, epsilon=blocks.NORM_EPSILON).apply(
+            {"params": params[f"norm_{number}"]}, h
+        )
+        h = nn.Conv(4, (3, 3)).apply({"params": params[f"conv_{number}"]}, h / (1 + jnp.exp(-h)))
+    found = jax.jit(block.apply)({"params": params}, x)
+    np.testing.assert_allclose(found, x + h, atol=1e-5)
+
+
+def test_what_is_made_smaller_reads_zeros_below_and_to_the_right():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 6, 2))
+    block = blocks.Downsample()
+    params = small_model.random_parameters(
+        jax.eval_shape(block.init, jax.random.key(0), x)["params"]
+    )
+    kernel = params["conv"]["kernel"]
+    found = block.apply({"params": params}, x)
+    assert found.shape == (1, 2, 3, 2)
+    padded = np.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))
+    for row, column in ((0, 0), (1, 2)):
+        seen = padded[0, 2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        np.testing.assert_allclose(
+            found[0, row, column], np.einsum("ijc,ijcd->d", seen, kernel), atol=1e-5
+        )
+
+
 class Pair(nn.Module):
     """A residual block and an attention block, as a network runs them."""
 

@@ -1,4 +1,4 @@
-"""Parts of entropy models: where training starts, what each step reads, how many codes there are."""
+"""Parts of entropy models: where training starts, what steps read, how many codes there are."""
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +12,42 @@ from glc_jax.models.channel_groups import ChannelGroupsContext
 from glc_jax.models.checkerboard import CheckerboardContext
 from glc_jax.models.factorised_hyperprior import FactorisedHyperprior
 from glc_jax.models.finite_scalar_hyperprior import FiniteScalarHyperprior
-from glc_jax.models.hyperprior import Fusion
+from glc_jax.models.hyperprior import Fusion, HyperAnalysis
+from glc_jax.models.layers import LEAKY_SLOPE_DEPTHWISE
 from glc_jax.models.step_context import split_prior
 from tests import small_model
 
 NOTHING = jnp.zeros((1, 1, 1, 2))
 
 
+def first_bias(module, name, *inputs, **how):
+    """Of a part's last layer before training, which is what it gives of zeros."""
+
+    def start(key):
+        return module.init(key, *inputs, **how)["params"][name]["ffn"]["conv_out"]["bias"]
+
+    return jax.jit(start)(jax.random.key(0))
+
+
 def test_training_starts_with_a_step_of_1_a_scale_of_1_and_a_mean_of_0():
     """A clamped quant_step or scale has no gradient."""
-    prior, _ = jax.jit(Fusion(Gaussian()).init_with_output)(jax.random.key(0), NOTHING)
-    np.testing.assert_allclose(prior[0, 0, 0], [1, 1, 1, 1, 0, 0])
+    found = first_bias(Fusion(Gaussian()), "block_1", NOTHING)
+    np.testing.assert_array_equal(found, [1, 1, 1, 1, 0, 0])
     context = CheckerboardContext(2, Gaussian(), prior_blocks=1)
-    found, _ = jax.jit(
-        lambda key: context.init_with_output(key, 1, NOTHING, NOTHING, method="parameters")
-    )(jax.random.key(0))
-    np.testing.assert_allclose(found["scale"], 1 + NOTHING)
-    np.testing.assert_allclose(found["mean"], NOTHING)
+    found = first_bias(context, "prior_0", 1, NOTHING, NOTHING, method="parameters")
+    np.testing.assert_array_equal(found, [1, 1, 0, 0])
+
+
+def test_what_is_below_0_between_the_hyper_analysis_layers_leaks():
+    module, y = HyperAnalysis(), jax.random.uniform(jax.random.key(0), (1, 8, 8, 2))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), y)["params"]
+    params = jax.tree.map(jnp.abs, small_model.random_parameters(shapes))
+    params["block"] = jax.tree.map(jnp.zeros_like, params["block"])  # which passes y on
+    apply = jax.jit(lambda params: module.apply({"params": params}, y))
+    negative = {**params, "down_0": jax.tree.map(jnp.negative, params["down_0"])}
+    z = apply(params)
+    np.testing.assert_allclose(apply(negative), -LEAKY_SLOPE_DEPTHWISE * z, rtol=1e-5)
+    assert z.shape == (1, 2, 2, 2)
 
 
 def test_the_step_is_at_least_a_half():

@@ -9,7 +9,18 @@ from glc_jax.models import glc, manner
 from tests import small_model
 
 NETWORK = glc.build(small_model.MODEL).vqvae.generator
-PARAMS = small_model.parameters()["vqvae"]["generator"]
+
+
+def trained() -> weights.Tree:
+    """G's parameters, its norms' with scales of both signs and biases."""
+    rng, flat = np.random.default_rng(0), {}
+    for path, leaf in weights.flatten(small_model.parameters()["vqvae"]["generator"]):
+        size = rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape)
+        flat[path] = size.astype(np.float32) if "norm" in path.split("/")[-2] else leaf
+    return weights.unflatten(flat)
+
+
+PARAMS = trained()
 CONTENT, STYLE = (
     scale * jax.random.normal(jax.random.key(scale), (1, 6, width, small_model.CHANNELS)) + scale
     for scale, width in ((1, 10), (3, 5))
@@ -50,5 +61,8 @@ def test_in_anothers_manner_it_has_the_others_statistics_behind_every_norm():
 
 def test_the_norms_that_drew_it_draw_it_again():
     found = drawn(CONTENT, seen(STYLE))
+    signs = dict(weights.flatten(PARAMS))
+    for path, norm in found.norms.items():  # a channel is not turned over
+        np.testing.assert_array_equal(np.sign(norm.scale[0]), np.sign(signs[f"{path}/scale"]))
     again = plain(manner.with_norms(PARAMS, found.norms), CONTENT)
     np.testing.assert_allclose(again, found.picture, rtol=1e-3, atol=1e-3)

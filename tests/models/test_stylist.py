@@ -34,6 +34,25 @@ def test_even_attention_gives_the_styles_own_mean_and_deviation():
     np.testing.assert_allclose(deviation[0, 3, 3], STYLE.std((0, 1, 2)), rtol=1e-4)
 
 
+def test_attention_is_a_softmax_of_how_alike_the_normalised_latents_are():
+    _, own = parts()
+    params = own["network"]["attention"]
+    found = attend(params, CONTENT, STYLE)
+    content, style = (
+        np.asarray(x, np.float64)[0].reshape(-1, x.shape[-1]) for x in (CONTENT, STYLE)
+    )
+    q, k = (
+        (x - x.mean(0)) / x.std(0) @ np.asarray(params[name]["kernel"])
+        for x, name in ((content, "query"), (style, "key"))
+    )
+    likeness = np.exp(q @ k.T / small_model.CHANNELS**0.5)
+    likeness /= likeness.sum(1, keepdims=True)
+    mean = likeness @ style
+    deviation = np.sqrt(likeness @ style**2 - mean**2)
+    for one, other in zip(found, (mean, deviation), strict=True):
+        np.testing.assert_allclose(one[0].reshape(other.shape), other, rtol=1e-3, atol=1e-3)
+
+
 def test_attention_in_pieces_is_attention_at_once(monkeypatch):
     _, own = parts()
     whole = attend(own["network"]["attention"], CONTENT, STYLE)
@@ -42,6 +61,32 @@ def test_attention_in_pieces_is_attention_at_once(monkeypatch):
     for one, other in zip(whole, pieces, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     assert np.ptp(np.asarray(whole[0][0, :, :, 0])) > 1e-4  # it is not the same everywhere
+
+
+def test_what_a_style_is_has_its_means_and_deviations():
+    """Also of the latent itself, whatever the convolutions make of it: here nothing."""
+    _, own = parts()
+    params = own["network"]["vector"]
+    blind = {**params, "near": jax.tree.map(jnp.zeros_like, params["near"])}
+    vector = jax.jit(lambda style: stylist.StyleVector(256).apply({"params": blind}, style))
+    found = vector(STYLE)
+    mean = STYLE.mean((1, 2), keepdims=True)
+    np.testing.assert_allclose(vector(STYLE[:, ::-1]), found, rtol=1e-4, atol=1e-5)
+    for other in (STYLE + 1, mean + 2 * (STYLE - mean)):
+        assert jnp.abs(vector(other) - found).max() > 1e-3
+
+
+def test_a_style_scales_and_moves_what_a_block_normalises():
+    """A scale of -1 leaves nothing of it, one of 0 all."""
+    x, vector = CONTENT[..., :2], jnp.zeros((1, 3))
+    block = stylist.StyledBlock()
+    shapes = jax.eval_shape(block.init, jax.random.key(0), x, vector)["params"]
+    params = small_model.random_parameters(shapes)
+    branch = jax.jit(lambda params: block.apply({"params": params}, x, vector) - x)
+    assert np.std(branch(params), axis=(0, 1, 2)).min() > 0.01
+    bias = params["style_2"]["bias"] + np.array([-1, -1, 0, 0], np.float32)
+    nothing = {**params, "style_2": {**params["style_2"], "bias": bias}}
+    np.testing.assert_allclose(branch(nothing), 0, atol=1e-6)
 
 
 def test_any_two_sizes_go_together():
@@ -66,6 +111,8 @@ def test_between_two_generators_the_way_is_straight():
 
 def test_colours_behind_the_last_layer_are_colours_of_the_picture():
     generator, _ = parts()
+    last = {**generator["conv_out"], "bias": jnp.array([0.1, -0.2, 0.3])}
+    generator = {**generator, "conv_out": last}
     draw = glc.build(small_model.MODEL).vqvae.generator.apply
     plain = draw({"params": generator}, CONTENT)
     wanted = colours.moments(jax.random.uniform(jax.random.key(4), (1, 8, 8, 3)) ** 3)

@@ -52,6 +52,12 @@ class TestVectorQuantizer:
     def z(self):
         return jax.random.normal(jax.random.key(1), (2, 4, 5, 3))
 
+    def test_rows_begin_around_0_within_a_row_s_share(self, quantizer, z):
+        codebook = quantizer.init(jax.random.key(2), z)["params"]["codebook"]
+        assert codebook.shape == (7, 3)
+        assert codebook.min() < 0 < codebook.max()
+        assert 0.5 < 7 * jnp.abs(codebook).max() <= 1
+
     def test_takes_the_nearest_row(self, quantizer, variables, z):
         result = quantizer.apply(variables, z)
         codebook = np.asarray(variables["params"]["codebook"])

@@ -108,6 +108,19 @@ def test_every_choice_is_in_a_set(part):
     assert used | {getattr(choices.Choices, part)} == set(choices.PARTS[part])
 
 
+def test_all_parts_compute_in_the_precision_asked_for():
+    chosen = choices.Choices(z_prior="autoregressive")
+    parts = choices.entropy_parts(chosen, 8, 16, jnp.bfloat16)
+    assert [part.dtype for part in parts] == 3 * [jnp.bfloat16]
+
+
+def test_an_entrys_own_fields_are_what_a_part_has():
+    """Those of the config go before what the model would give."""
+    entry = {"name": "categorical", "codebook_size": 7}
+    hyperprior, *_ = choices.entropy_parts(choices.Choices(hyperprior=entry), 8, 16, None)
+    assert (hyperprior.codebook_size, hyperprior.channels) == (7, 8)
+
+
 @pytest.mark.slow
 def test_stage_three_trains_a_chosen_model(tmp_path):
     entropy = {"hyperprior": "fsq", "context": "none", "distribution": "logistic"}
