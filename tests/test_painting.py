@@ -1,8 +1,10 @@
 """Decoding in a style, with a small untrained model and stylist."""
 
 import dataclasses
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,8 @@ from PIL import Image
 import glc_jax
 from glc_jax import companions, painting, weights
 from glc_jax.errors import InputError, WeightsError
-from glc_jax.models import stylist
+from glc_jax.models import colours, manner, stylist
+from glc_jax.models.pixels import to_model_range
 from tests import small_model
 
 STYLE = small_model.picture(70, 90, 5)
@@ -123,6 +126,41 @@ def test_styles_are_looked_at_at_a_bounded_size(shape, expected):
     found = painting.sized(np.full((*shape, 3), 7, np.uint8))
     assert found.shape == (*expected, 3)
     np.testing.assert_array_equal(found, 7)
+
+
+def test_the_style_decides_norms_and_colours_of_what_draws(monkeypatch):
+    """With a G of a norm and a last layer, whose drawing is beyond black and white."""
+    last = {"kernel": jnp.eye(3)[None, None], "bias": jnp.zeros(3)}
+    params = {"norm_out": {"scale": jnp.ones(3), "bias": jnp.zeros(3)}, "conv_out": last}
+    own = {"network": {}, "generator": {"norm_out": {"scale": 2 * jnp.ones(3)}}}
+    content, other = jax.random.normal(jax.random.key(0), (2, 1, 4, 4, 3))
+    picture, asked = 3 * content, []
+
+    def drawn(network, generator, latent, wanted):
+        asked.append((generator["norm_out"]["scale"][0], latent, wanted))
+        norm = manner.Norm(jnp.full((1, 3), 5.0), jnp.full((1, 3), 6.0))
+        return manner.Drawn(picture, {"norm_out": norm})
+
+    network = types.SimpleNamespace(apply=lambda variables, content, style: content + 1)
+    monkeypatch.setattr(painting, "Stylist", lambda: network)
+    monkeypatch.setattr(painting.manner, "drawn", drawn)
+    monkeypatch.setattr(painting.manner, "seen", lambda network, *of: of)
+    style = painting.style_of(other, STYLE, 1.0)
+    found = painting.paint.__wrapped__(None, params, own, content, style)
+    ((scale, drawn_latent, (of_params, of_latent)),) = asked
+    assert scale == 2  # the stylist's own G draws
+    assert of_params is params  # in the manner in which the model's G draws the style
+    assert of_latent is other
+    np.testing.assert_allclose(drawn_latent, content + 1, rtol=1e-6)
+    np.testing.assert_allclose(found.latent, content + 1, rtol=1e-6)
+    np.testing.assert_array_equal(found.generator["norm_out"]["scale"], 5)
+    np.testing.assert_array_equal(found.generator["norm_out"]["bias"], 6)
+    given = colours.moments(jnp.clip(picture, -1, 1))
+    affine = colours.mapping(given, colours.moments(to_model_range(STYLE[None])))
+    np.testing.assert_allclose(found.generator["conv_out"]["bias"], affine.offset[0], rtol=1e-4)
+    np.testing.assert_allclose(
+        found.generator["conv_out"]["kernel"][0, 0], affine.matrix[0], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_weights_without_a_stylist_say_so(paths, data):

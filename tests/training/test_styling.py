@@ -16,12 +16,14 @@ from glc_jax import companions, weights
 from glc_jax.data.pipeline import training_batches
 from glc_jax.data.styles import Styles
 from glc_jax.errors import ConfigError, InputError
+from glc_jax.models import colours
 from glc_jax.models.pixels import to_model_range
-from glc_jax.training import checkpoints, inputs
+from glc_jax.training import checkpoints, inputs, styling
 from glc_jax.training.config import read
 from glc_jax.training.loop import train
 from glc_jax.training.objectives import PictureLoss, objectives
 from glc_jax.training.stage_choices import open_stage
+from glc_jax.training.styling import StyleStage
 from tests.conftest import REPOSITORY
 from tests.training import small
 
@@ -148,6 +150,75 @@ def test_a_loss_is_shown_what_it_is_against(config):
     for name, pictures in (("shown", "image"), ("styled", "style")):
         expected = jnp.mean(to_model_range(batch[pictures]))
         np.testing.assert_allclose(metrics[name], expected, rtol=1e-4)
+
+
+class Model:
+    """Latents are pictures, coding adds the rate, and G doubles."""
+
+    vqvae = types.SimpleNamespace(generator=types.SimpleNamespace(dtype=None))
+
+    def apply(self, variables, x, *rest, method, estimate=False):
+        if method == "encode":
+            return x
+        if method == "generate":
+            return 2 * x
+        (rate,) = rest
+        bits = 5 * jnp.arange(1.0, len(x) + 1)
+        latent_hat = x + rate[:, None, None, None]
+        return types.SimpleNamespace(latent_hat=latent_hat, bits=lambda: bits)
+
+
+@pytest.fixture
+def stage(monkeypatch) -> StyleStage:
+    """The stage, whose pictures are content + 10 * style * G's number + 100 * the style's manner,
+    before their colours."""
+    network = types.SimpleNamespace(apply=lambda _, content, style: content + 10 * style)
+    monkeypatch.setattr(styling, "Stylist", lambda dtype: network)
+    monkeypatch.setattr(styling.stylist, "own_generator", lambda generator, own: own["generator"])
+    monkeypatch.setattr(styling.manner, "seen", lambda network, number, latent: number * latent)
+
+    def drawn(network, number, latent, wanted):
+        return types.SimpleNamespace(picture=number * latent + 100 * wanted)
+
+    monkeypatch.setattr(styling.manner, "drawn", drawn)
+    return StyleStage(types.SimpleNamespace(model={"rate_points": 4}))
+
+
+def unmapped(*_) -> colours.Affine:
+    """Colours as they are."""
+    return colours.Affine(jnp.eye(3)[None], jnp.zeros((1, 3)))
+
+
+VARIABLES = {"params": {"vqvae": {"generator": 1.0}, "stylist": {"network": {}, "generator": 3.0}}}
+CONTENT, STYLE = jax.random.uniform(jax.random.key(0), (2, 2, 4, 5, 3))
+
+
+def test_what_is_drawn_is_of_the_samples_rates_the_styles_manner_and_colours(stage, monkeypatch):
+    samples = types.SimpleNamespace(rate=jnp.array([0.0, 2.0]), beside={"style": STYLE})
+    found = stage.forward(Model(), VARIABLES, CONTENT, samples).x_hat
+    given, wanted = (colours.moments(picture) for picture in (found, STYLE))
+    np.testing.assert_allclose(given.mean, wanted.mean, rtol=1e-3)
+    monkeypatch.setattr(
+        styling.colours, "mapping", lambda *_: (jnp.eye(3)[None], jnp.zeros((1, 3)))
+    )
+    found = stage.forward(Model(), VARIABLES, CONTENT, samples).x_hat
+    coded = CONTENT + np.array([0, 2]).reshape(2, 1, 1, 1)
+    np.testing.assert_allclose(found, 3 * (coded + 10 * STYLE) + 100 * STYLE, rtol=1e-5)
+
+
+def test_held_out_pictures_are_of_the_highest_rate_plain_and_styled(stage, monkeypatch):
+    monkeypatch.setattr(
+        styling.colours, "mapping", lambda *_: (jnp.eye(3)[None], jnp.zeros((1, 3)))
+    )
+    images, style = (np.asarray(255 * x, np.uint8) for x in (CONTENT, STYLE))
+    found = stage.reconstruct(Model(), VARIABLES, images, {"style": style})
+    coded, style = to_model_range(images) + 3, to_model_range(style)
+    assert found.keys() == {"plain", "styled"}
+    np.testing.assert_allclose(found["plain"][0], 2 * coded, rtol=1e-5)
+    expected = 3 * (coded + 10 * style) + 100 * style
+    np.testing.assert_allclose(found["styled"][0], expected, rtol=1e-4, atol=1e-4)
+    for _, bpp in found.values():
+        np.testing.assert_allclose(bpp, np.array([5, 10]) / 20)
 
 
 def test_style_and_content_are_losses_of_this_stage_alone():
