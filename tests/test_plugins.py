@@ -2,6 +2,8 @@
 
 import importlib
 import io
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -48,6 +50,45 @@ def bare(monkeypatch):
     plugins.load.cache_clear()
     yield
     plugins.load.cache_clear()
+
+
+def test_a_missing_plugin_does_not_hide_the_next(monkeypatch):
+    registered = []
+    found = types.SimpleNamespace(register=lambda: registered.append("second"))
+    monkeypatch.setitem(sys.modules, "first_plugin", None)
+    monkeypatch.setitem(sys.modules, "second_plugin", found)
+    first = plugins.Plugin("first_plugin", "first", (".one",))
+    second = plugins.Plugin("second_plugin", "second", (".two",), "register")
+    monkeypatch.setattr(plugins, "PLUGINS", (first, second))
+    assert plugins.load.__wrapped__()
+    assert registered == ["second"]
+    monkeypatch.setattr(plugins, "PLUGINS", (first,))
+    assert not plugins.load.__wrapped__()
+
+
+def test_a_stream_is_read_from_its_beginning():
+    stream = io.BytesIO()
+    Image.fromarray(picture()).save(stream, "PNG")
+    np.testing.assert_array_equal(np.asarray(plugins.open_image(stream)), picture())
+
+
+@pytest.mark.parametrize(
+    ("start", "suffix"),
+    [
+        (b"\xff\x0a" + bytes(9), ".jxl"),
+        (b"\0\0\0\x18ftypmif1", ".heic"),
+        (b"\0\0\0\x18ftypavif", ""),
+        (b"\0\0\0\x18ftypmp42", ""),
+        (b"", ""),
+    ],
+)
+def test_formats_are_told_by_their_first_bytes(start, suffix):
+    assert plugins.suffix_of(io.BytesIO(start)) == suffix
+
+
+def test_names_are_known_in_capitals_as_well():
+    known = [plugins.is_known(name) for name in ("a.jxl", "B.HEIC", "c.Hif", "d.png", "jxl")]
+    assert known == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(

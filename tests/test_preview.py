@@ -3,13 +3,15 @@
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import glc_jax
-from glc_jax import bitstream, memory, preview, weights
+from glc_jax import bitstream, host, memory, preview, weights
+from glc_jax.entropy import families
 from glc_jax.errors import BitstreamError, TooLargeError, WeightsError
 from tests import small_model
 
@@ -74,6 +76,22 @@ def test_a_rate_point_without_samples_takes_what_the_others_tell():
     assert np.mean((drawn.astype(float) - picture) ** 2) < 16
 
 
+def test_what_y_hat_does_not_tell_is_the_constant():
+    fit = preview.Fit(1, CHANNELS, downsampling=16)
+    y_hat = RNG.normal(0, 1, (1, 8, 8, CHANNELS)).astype(np.float32)
+    fit.add(y_hat, [0], np.full((1, 128, 128, 3), 200, np.uint8))
+    drawn = preview.draw(fit.solve(), y_hat, 0.0, 128, 128).astype(int)
+    assert abs(drawn - 200).max() <= 1
+
+
+@pytest.mark.parametrize(("constant", "level"), [(3.0, 255), (-3.0, 0), (0.2, 153)])
+def test_colours_end_at_black_and_white(constant, level):
+    maps = np.zeros((1, 9, CHANNELS + 1, CELLS, CELLS, 3), np.float16)
+    maps[0, 4, -1] = constant
+    y_hat = np.zeros((1, 2, 2, CHANNELS), np.float32)
+    assert (preview.draw({"map": maps}, y_hat, 0.0, 30, 32) == level).all()
+
+
 @pytest.mark.parametrize(
     "found",
     [
@@ -124,6 +142,18 @@ def test_codec_and_host_draw_the_same(with_map, data, monkeypatch):
     assert drawn.shape == (100, 60, 3)
     assert drawn.std() > 0
     np.testing.assert_array_equal(preview.of_file(bitstream.parse(data), with_map), drawn)
+
+
+class Own(families.Laplace):
+    """A distribution of someone's own."""
+
+
+def test_the_host_finds_the_distributions_of_plugins(monkeypatch):
+    monkeypatch.setattr(host, "ExactModel", lambda entropy, arithmetic, find: find)
+    find = host.entropy_model(SimpleNamespace(entropy=None), (__name__,))
+    assert type(find(f"{__name__}:Own")).__name__ == "Own"
+    with pytest.raises(WeightsError, match="not part of glc_jax"):
+        host.entropy_model(SimpleNamespace(entropy=None))(f"{__name__}:Own")
 
 
 def test_what_a_preview_refuses(with_map, data):

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from glc_jax.errors import GLCError
 from glc_jax.metrics import lpips_weights
-from glc_jax.training import checkpoints
+from glc_jax.training import checkpoints, checks
 from glc_jax.training.config import read
 from glc_jax.training.loop import train
 from tests.conftest import REPOSITORY
@@ -107,6 +108,9 @@ def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
     [
         (1, {"stage": "stage4"}, "no stage 'stage4'"),
         (1, {"steps": 0}, "at least 1"),
+        (1, {"data__crop": 0}, "data.crop is 0"),
+        (1, {"eval__crop": 40}, "eval.crop is 40; it must be a multiple of 16"),
+        (1, {"linear_start_batches": 1}, "norm_groups=1"),
         (1, {"dtype": "float16"}, "float32 or bfloat16"),
         (1, {"trainable": "nothing/"}, "matches no parameter"),
         (1, {"trainable": "("}, "no regular expression"),
@@ -117,6 +121,7 @@ def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
             "must be one of bpp, content, dists, lpips, lpips_vgg, spectral_excess, style",
         ),
         (1, {"checkpoint__best": "dists"}, "only measured where it is a loss"),
+        (1, {"checkpoint__best": "dists/rate_0"}, "only measured where it is a loss"),
         (1, {"losses__dists": 1.0, "dists_window": 8}, "dists_window is 8"),
         (1, {"losses__dists": 1.0, "dists_group": 3}, "does not divide the 8 crops"),
         (
@@ -132,6 +137,17 @@ def test_a_missing_lpips_weights_file(tmp_path, pictures, monkeypatch):
 )
 def test_configs_that_contradict_themselves(tmp_path, pictures, stage, changes, expected):
     assert expected in sentence(tmp_path, stage, data__folder=pictures, **changes)
+
+
+def test_what_goes_together_is_taken():
+    """A part of a measure, a critic's fixed weight, a linear start that the given weights make
+    needless."""
+    config = read(small.config(1, checkpoint__best="lpips/rate_0", eval__metrics=("lpips",)))
+    checks.check_best(config, ())
+    config = read(small.config(3, adversarial__weight=1.0, adversarial__adaptive=False))
+    checks.check_trained(config, {"g_a/kernel": None})
+    given = read(small.config(1, linear_start_batches=1, init_from="given.safetensors"))
+    checks.check(given, SimpleNamespace(gives={"x_hat"}))
 
 
 @pytest.mark.parametrize(
