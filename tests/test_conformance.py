@@ -1,13 +1,15 @@
 """The conformance corpus: made by its script, decoded to the same, and every difference seen."""
 
+import hashlib
 import importlib.util
 import json
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
-from glc_jax import cli, weights
+from glc_jax import cli, conformance, weights
 from glc_jax.errors import OutputError
 from tests import small_model
 
@@ -100,6 +102,20 @@ def test_corpus_conforms_as_folder_and_as_archive(changed, capsys):
         )
 
 
+def test_integers_are_known_by_their_bytes_as_little_endian_int32():
+    values = np.array([[1, -2], [3, 70000]], np.int64).T  # by columns in memory
+    data = bytes([1, 0, 0, 0, 3, 0, 0, 0, 254, 255, 255, 255, 112, 17, 1, 0])
+    expected = {"shape": [2, 2], "sha256": hashlib.sha256(data).hexdigest()}
+    assert conformance.integers_of([values]) == [expected]
+
+
+def test_fields_are_eighths_of_each_side_or_pixels():
+    picture = np.arange(3 * 16 * 3).reshape(3, 16, 3).astype(np.uint8)
+    fields = np.array(conformance.fields_of(picture))
+    assert fields.shape == (3, 8, 3)
+    np.testing.assert_allclose(fields[1, 2], picture[1, 4:6].mean(0))
+
+
 def test_each_difference_is_seen(changed, capsys):
     manifest = json.loads((changed / "manifest.json").read_text())
     files = {entry["name"]: entry for entry in manifest["files"]}
@@ -117,6 +133,15 @@ def test_each_difference_is_seen(changed, capsys):
         "small_odd.glc": ("differs", "another picture: fields differ by up to 1.5"),
         "small_one_pixel.glc": ("differs", "not the file that the manifest describes."),
     }
+
+
+def test_weights_are_those_of_the_manifests_digest(changed):
+    entries = conformance.manifest(changed)["weights"]
+    (about,) = (entry for entry in entries.values() if entry["file"])
+    found = conformance.weights_path(changed, about)
+    assert found == changed / about["file"]
+    assert conformance.weights_path(changed, {**about, "digest": "0" * 64}) is None
+    assert conformance.weights_path(changed, {**about, "file": "none.safetensors"}) is None
 
 
 def test_missing_weights_are_no_difference(changed, capsys, monkeypatch):

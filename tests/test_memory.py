@@ -84,6 +84,15 @@ def test_estimate_grows_with_the_picture_and_counts_its_padding():
     assert memory.needed_bytes(config, 16, 16, "estimate") > memory.needed_bytes(config, 16, 16)
 
 
+def test_a_preview_takes_what_coding_or_drawing_does():
+    """Of 20 x 16 pixels, padded to 32 x 16, y has 8 x 4 values of each channel."""
+    assert small_model.MULTIPLE == 16
+    pixels = memory.PICTURE_BYTES * 32 * 16
+    drawing = memory.PREVIEW_BYTES * 8 * 4 * small_model.CHANNELS
+    for coding, larger in ((0, drawing), (drawing + 5, drawing + 5)):
+        assert memory.preview_bytes(small_model.MODEL, 20, 16, coding) == pixels + larger
+
+
 def test_full_size_model_at_48_megapixels():
     """What once ended the process: three copies of 128 float channels are 74 GB."""
     from configs import natural
@@ -110,6 +119,32 @@ def loaded(tmp_path_factory):
     path = tmp_path_factory.mktemp("memory") / "small.safetensors"
     small_model.write_weights(path)
     return weights.load(path)
+
+
+@pytest.mark.parametrize("operation", ["compress", "decompress"])
+def test_a_large_picture_needs_what_the_smallest_plan_does(loaded, operation):
+    made = codec.Codec(loaded)._autoencoder
+    height, width = 4000, 6000
+    of_encoder = operation == "compress"
+    network, scale = (made._encoder, 1) if of_encoder else (made._generator, 4)
+    plans = plan.plans(network, height // scale, width // scale)
+    least = min(one.bytes for one in plans)
+    assert least < 0.5 * max(one.bytes for one in plans)
+    values = height * width // 16 * small_model.CHANNELS
+    taken = least + autoencoder.LATENT_BYTES * values
+    taken = max(taken, autoencoder.TRANSFORM_BYTES * values)
+    found = made.needed_bytes(height, width, operation)
+    assert found == autoencoder.PICTURE_BYTES * height * width + taken
+    more = made.needed_bytes(height, width, operation, coding=10**12)
+    assert more > 10**12
+
+
+def test_what_is_drawn_is_cut_from_the_top_left(loaded, monkeypatch):
+    pixels = np.arange(16 * 32 * 3).reshape(1, 16, 32, 3).astype(np.uint8)
+    monkeypatch.setattr(autoencoder, "_generate_whole", lambda model, params, latent: pixels)
+    latent = np.zeros((1, 4, 8, small_model.CHANNELS), np.float32)
+    found = codec.Codec(loaded)._autoencoder.generate(latent, 9, 30)
+    np.testing.assert_array_equal(found, pixels[0, :9, :30])
 
 
 def test_codec_refuses_before_it_allocates(loaded, monkeypatch):

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
+from glc_jax import named
 from glc_jax.entropy import families, heavy_tails
 from glc_jax.entropy.families import family
 from glc_jax.entropy.range_coder import RangeDecoder, RangeEncoder
-from glc_jax.errors import ConfigError, WeightsError
+from glc_jax.errors import ConfigError, InputError, WeightsError
 
 COUNT = 40_000
 CHANNELS = 8
@@ -404,3 +405,11 @@ def test_what_a_file_names_is_found_and_never_imported():
     with pytest.raises(WeightsError, match="cannot be made"):
         find("laplace", width=3)
     assert find("student_t", degrees=2.0).degrees == 2
+
+
+@pytest.mark.parametrize(
+    ("plugin", "told"), [("no_such_module_here", "cannot be"), (3, "not a int")]
+)
+def test_a_plugin_that_cannot_be_imported_is_told(plugin, told):
+    with pytest.raises(InputError, match=told):
+        named.import_plugins(["json", plugin])

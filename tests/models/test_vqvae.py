@@ -1,5 +1,6 @@
 """Attention windows and the vector quantiser."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,6 +38,14 @@ def test_training_attends_over_the_whole_map_and_inference_in_windows():
     np.testing.assert_allclose(
         block.apply(variables, small, False), block.apply(variables, small, True), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", [vqvae.Encoder, vqvae.Generator])
+@pytest.mark.parametrize("swish", [True, False])
+def test_a_swish_is_behind_the_last_norm_where_the_config_says(kind, swish):
+    parts = kind(4, (1, 2), (1, 1), 3, output_swish=swish).parts()
+    (norm,) = (part for part in parts if part.name == "norm_out")
+    assert norm.fields["activation"] == (nn.swish if swish else None)
 
 
 class TestVectorQuantizer:

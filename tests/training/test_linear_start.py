@@ -7,7 +7,7 @@ import pytest
 
 from glc_jax.errors import ConfigError
 from glc_jax.models import glc
-from glc_jax.training.linear_start import linear_start
+from glc_jax.training.linear_start import _blocks_2x2, linear_start
 from tests.small_model import picture, random_parameters
 from tests.training import small
 
@@ -50,6 +50,14 @@ def test_it_reconstructs_pictures_that_it_has_not_seen(params):
     variance = float(np.var(other / 127.5 - 1))
     assert error(params, other) > 0.5 * variance
     assert error(started, other) < 0.25 * variance
+
+
+def test_blocks_have_their_rows_then_their_columns_then_channels():
+    """As the kernel of what makes smaller has them."""
+    x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    found = _blocks_2x2(x)
+    assert found.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(found[1, 1, 2].reshape(2, 2, 3), x[1, 2:4, 4:6])
 
 
 @pytest.mark.parametrize(

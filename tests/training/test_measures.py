@@ -2,8 +2,10 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from glc_jax.training import measures
+from glc_jax.errors import ConfigError
+from glc_jax.training import measures, networks
 from glc_jax.training.measures import MEASURES
 
 PICTURE = np.float32([[[[0, 51, 255]]]])
@@ -43,3 +45,14 @@ def test_lpips_looks_through_the_configs_network():
     assert measures.measures("vgg")["lpips"].networks == ("lpips_vgg",)
     assert measures.measures("alex")["lpips"].networks == ("lpips_alex",)
     assert measures.measures("alex")["lpips_vgg"].networks == ("lpips_vgg",)
+
+
+def test_networks_are_loaded_once_by_their_names(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(networks.lpips_weights, "load", lambda name: loaded.append(name) or name)
+    monkeypatch.setattr(networks.dists, "load", lambda: "the one")
+    found = networks.load(["lpips_vgg", "dists", "lpips_alex", "lpips_vgg"])
+    assert found == {"lpips_vgg": "vgg", "lpips_alex": "alex", "dists": "the one"}
+    assert sorted(loaded) == ["alex", "vgg"]
+    with pytest.raises(ConfigError, match="no network 'vgg'"):
+        networks.load(["vgg"])

@@ -119,7 +119,7 @@ class Noted:
 
 def show(opened: boards.Boards) -> None:
     opened.scalars(3, "train", {"l1": 0.5})
-    originals = np.zeros((2, 4, 5, 3), np.uint8)
+    originals = np.zeros((3, 4, 5, 3), np.uint8)
     opened.pictures(3, originals, {"rate_0": originals})
     opened.code_use(3, {"a/codebook": np.array([0.05, 0.5])})
     opened.close()
@@ -130,7 +130,7 @@ def test_a_board_of_ones_own(tmp_path):
     show(opened)
     assert opened.boards[0].seen == [
         (3, {"train/l1": 0.5}),
-        (3, "pictures/original_rate_0", (8, 10, 3)),
+        (3, "pictures/original_rate_0", (8, 15, 3)),
         (3, "code_use/a/codebook", [-1.0, 0.0]),
         "closed",
     ]
@@ -144,7 +144,14 @@ def test_tensorboard_and_weights_and_biases_take_all_of_it(tmp_path, monkeypatch
         log=lambda values, step: logged.append((step, *values)), finish=lambda: logged.append("end")
     )
     module = types.ModuleType("wandb")
-    module.init = lambda **fields: logged.append(fields["config"]["name"]) or run
+    known = {"project": "glc_jax", "name": "run", "id": "run", "resume": "allow"}
+
+    def init(config, **fields):
+        assert fields == known  # so that the workdir's run goes on
+        logged.append(config["name"])
+        return run
+
+    module.init = init
     module.Image = module.Histogram = lambda value: value
     monkeypatch.setitem(sys.modules, "wandb", module)
     workdir = epath.Path(tmp_path / "run")
@@ -156,6 +163,27 @@ def test_tensorboard_and_weights_and_biases_take_all_of_it(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match="pip install wandb"):
         boards.open_boards(Config(boards=("wandb",)), workdir)
+
+
+def test_in_a_bucket_tensorboards_file_is_copied_every_few_minutes_and_at_the_end(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(boards.address, "is_address", lambda path: True)
+    board = boards.TensorBoard(epath.Path(tmp_path), Config())
+
+    def copied() -> int:
+        return sum(path.stat().st_size for path in tmp_path.rglob("events*"))
+
+    board.scalars(1, {"l1": 0.5})
+    assert copied() == 0
+    board.copied -= boards.COPY_SECONDS + 1
+    board.scalars(2, {"l1": 0.5})
+    first = copied()
+    assert first > 0
+    board.scalars(3, {"l1": 0.5})
+    assert copied() == first
+    board.close()
+    assert copied() > first
 
 
 def test_a_trace_of_the_steps_that_were_asked_for(tmp_path):
