@@ -66,12 +66,6 @@ def test_a_missing_plugin_does_not_hide_the_next(monkeypatch):
     assert not plugins.load.__wrapped__()
 
 
-def test_a_stream_is_read_from_its_beginning():
-    stream = io.BytesIO()
-    Image.fromarray(picture()).save(stream, "PNG")
-    np.testing.assert_array_equal(np.asarray(plugins.open_image(stream)), picture())
-
-
 @pytest.mark.parametrize(
     ("start", "suffix"),
     [

@@ -301,6 +301,18 @@ def below(builder, value):
     return builder.add("conv", [value], {"kernel": kernel}, padding=padding, **fields)
 
 
+def dilated(builder, value):
+    """A convolution that leaves out every second position."""
+    kernel = np.random.default_rng(3).integers(-9, 9, (3, 3, C, C))
+    fields = {"window": [3, 3], "strides": [1, 1], "dilations": [2, 2], "groups": 1}
+    return builder.add("conv", [value], {"kernel": kernel}, padding=[[2, 2], [2, 2]], **fields)
+
+
+def with_itself(builder, value):
+    """A value and what is convolved of it."""
+    return builder.add("sum", [value, convolved(builder, value)], signs=[1, -1])
+
+
 def halved(builder, value):
     """Every second position of a convolution."""
     kernel = np.random.default_rng(2).integers(-9, 9, (2, 2, C, C))
@@ -330,6 +342,8 @@ def turned(builder, value):
 
 CUT = {
     "nothing": ([], 2),
+    "positions left out": ([convolved, dilated], 2),
+    "a value and its convolution": ([with_itself], 2),
     "zeros on one side": ([convolved, below], 2),
     "zeros between": ([convolved, convolved, convolved, spread], 2),
     "half as many rows": ([convolved, halved, convolved, convolved], 2),

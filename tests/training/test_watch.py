@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 import types
 
 import jax
@@ -79,6 +80,9 @@ def test_a_run_that_hangs_is_ended_and_one_that_goes_on_is_not():
     ended = []
     hanging = watch.Watchdog(0.2, ended.append)
     going = watch.Watchdog(60.0, lambda code: ended.append("the wrong one"))
+    going.last = 0.0
+    going.beat()
+    assert time.monotonic() - going.last < 60
     hanging.thread.join(20)
     going.stop()
     assert ended == [watch.HUNG]
@@ -195,6 +199,9 @@ def test_a_trace_of_the_steps_that_were_asked_for(tmp_path):
         traced.append(profiler.scratch is not None)
         profiler.after(number + 1, value)
     assert traced == [False, True, True, False, False]
+    none = Profiler(Profile(start=1, steps=0), epath.Path(tmp_path))
+    none.before(1)
+    assert none.scratch is None
     written = [path for path in (tmp_path / "profile").rglob("*") if path.is_file()]
     assert any(path.name.endswith(".xplane.pb") for path in written)
 
