@@ -68,7 +68,11 @@ def test_what_a_style_is_has_its_means_and_deviations():
     _, own = parts()
     params = own["network"]["vector"]
     blind = {**params, "near": jax.tree.map(jnp.zeros_like, params["near"])}
-    vector = jax.jit(lambda style: stylist.StyleVector(256).apply({"params": blind}, style))
+    apply = jax.jit(stylist.StyleVector(256).apply)
+
+    def vector(style):
+        return apply({"params": blind}, style)
+
     found = vector(STYLE)
     mean = STYLE.mean((1, 2), keepdims=True)
     np.testing.assert_allclose(vector(STYLE[:, ::-1]), found, rtol=1e-4, atol=1e-5)
