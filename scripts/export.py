@@ -43,6 +43,13 @@ def main() -> int:
         "--base",
         help="the weights, file or name, that a restorer stands on (default: init_from)",
     )
+    parser.add_argument(
+        "--base-share",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of a restorer: how much of its parameters is the base's own, from 0 (default) to 1",
+    )
     parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
     parser.add_argument(
         "--training-parts", action="store_true", help="keep the code predictors too"
@@ -70,6 +77,7 @@ def main() -> int:
                 arguments.output,
                 dtype=arguments.dtype,
                 provenance=provenance,
+                base_share=arguments.base_share,
             )
             print(_sentence(arguments.output, written))
             return 0

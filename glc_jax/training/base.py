@@ -20,6 +20,7 @@ from glc_jax.training.config import Config
 LOSSES = {
     "l1": 1.0,
     "multiscale_l1": 0.0,
+    "colour": 0.0,  # against shifts of colour and brightness
     "lpips": 1.0,
     "lpips_vgg": 0.0,  # beside lpips_network="alex"
     "dists": 0.0,

@@ -101,6 +101,13 @@ class MultiscaleL1(PictureLoss):
         return jnp.mean(pixel.multiscale_l1(x_hat, images))
 
 
+class Colour(PictureLoss):
+    """L1 of the means over blocks of 32 pixels."""
+
+    def __call__(self, x_hat, images, networks, key):
+        return jnp.mean(pixel.colour(x_hat, images))
+
+
 @dataclasses.dataclass(frozen=True)
 class LPIPS(PictureLoss):
     """LPIPS v0.1 with `network` "alex" or "vgg", computed in `dtype`."""
@@ -292,6 +299,7 @@ def known(config: Config) -> dict[str, Callable[..., Loss]]:
     return {
         "l1": L1,
         "multiscale_l1": MultiscaleL1,
+        "colour": Colour,
         "lpips": functools.partial(lpips, network=config.lpips_network),
         "lpips_vgg": functools.partial(lpips, network="vgg"),
         "dists": functools.partial(DISTS, jitter=config.jitter, **dists),

@@ -22,7 +22,7 @@ def test_half_precision_is_summed_in_float32():
         np.testing.assert_allclose(value, expected)
 
 
-@pytest.mark.parametrize("loss", [pixel.l1, pixel.l2, pixel.multiscale_l1])
+@pytest.mark.parametrize("loss", [pixel.l1, pixel.l2, pixel.multiscale_l1, pixel.colour])
 @pytest.mark.parametrize("shape", [(1, 8, 8, 3), (2, 8, 8, 1), (8, 8, 3)])
 def test_pictures_of_other_shapes_are_not_broadcast(loss, shape):
     with pytest.raises(AssertionError):
@@ -45,3 +45,18 @@ def test_multiscale_l1_ignores_detail_and_sees_colour():
     flat = np.zeros_like(detail)
     assert float(pixel.multiscale_l1(detail, flat)[0]) == 0
     assert float(pixel.multiscale_l1(flat + 0.25, flat)[0]) == pytest.approx(0.25)
+
+
+def test_colour_is_the_difference_of_each_blocks_mean():
+    x = np.random.default_rng(0).normal(size=(2, 64, 96, 3)).astype(np.float32)
+    wanted = np.zeros(2)
+    for row in range(0, 64, 32):
+        for column in range(0, 96, 32):
+            means = x[:, row : row + 32, column : column + 32].mean((1, 2))
+            wanted += np.abs(means).mean(1) / 6
+    found = pixel.colour(x, np.zeros_like(x))
+    assert (found.shape, found.dtype) == ((2,), jnp.float32)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+    odd = x[:, :24, :40]
+    wanted = np.abs(odd.reshape(2, 3, 8, 5, 8, 3).mean((2, 4))).mean((1, 2, 3))
+    np.testing.assert_allclose(pixel.colour(odd, np.zeros_like(odd)), wanted, rtol=1e-4)

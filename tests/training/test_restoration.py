@@ -199,10 +199,10 @@ def _trained(tmp_path) -> tuple[dict, str]:
     return {**PARAMS, "code_predictor": {"k": np.float32([8.0])}}, path
 
 
-def export(params, base_path, path):
+def export(params, base_path, path, part="restorer", **fields):
     config = {"name": "a run", "stage": "restore"}
-    fields = {"dtype": "float32", "provenance": {"steps": 3}}
-    return export_part(config, params, "restorer", base_path, path, **fields)
+    fields = {"dtype": "float32", "provenance": {"steps": 3}, **fields}
+    return export_part(config, params, part, base_path, path, **fields)
 
 
 def test_the_part_becomes_a_companion_of_the_weights_it_began_with(tmp_path):
@@ -212,6 +212,17 @@ def test_the_part_becomes_a_companion_of_the_weights_it_began_with(tmp_path):
     assert description.provenance["steps"] == 3
     loaded = companions.load("restorer", weights.load(base), tmp_path / "own.safetensors")
     assert dict(weights.flatten(loaded)) == {"vqvae/encoder/k": [1.5]}
+
+
+def test_a_share_of_a_restorer_may_be_its_bases_own(tmp_path):
+    params, base = _trained(tmp_path)
+    made = export(params, base, tmp_path / "own.safetensors", base_share=0.25)
+    assert made.provenance == {"steps": 3, "base_share": 0.25}
+    loaded = companions.load("restorer", weights.load(base), tmp_path / "own.safetensors")
+    assert dict(weights.flatten(loaded)) == {"vqvae/encoder/k": [0.75 * 1.5 + 0.25 * 2.0]}
+    for part, share in (("restorer", 1.0), ("restorer", -0.1), ("stylist", 0.5)):
+        with pytest.raises(ConfigError, match="of a restorer alone, from 0 to less than 1"):
+            export(params, base, tmp_path / "other.safetensors", part, base_share=share)
 
 
 @pytest.mark.parametrize("name", ["vqvae/generator/k", "vqvae/encoder/k", "g_s/k"])
