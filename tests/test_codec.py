@@ -136,6 +136,14 @@ def test_target_size_gives_the_highest_rate_that_fits(codec, image):
     assert codec.compress_to_size(image, target_bytes=10**6)[1] == 3
 
 
+@pytest.mark.parametrize(("target", "level"), [(59, 49), (60, 50), (9, 0), (262, 252), (261, 251)])
+def test_a_file_of_exactly_the_target_size_fits(codec, image, monkeypatch, target, level):
+    monkeypatch.setattr(codec, "_code_latent", lambda side, latent, shape, at: bytes(10 + at))
+    found, rate = codec.compress_to_size(image, target)
+    assert len(found) == 10 + level
+    assert rate == bitstream.rate_of(level, 3)
+
+
 def test_a_restored_file_is_the_restorers_and_any_codec_of_the_weights_reads_it(
     codec, image, data, tmp_path
 ):

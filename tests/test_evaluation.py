@@ -92,6 +92,17 @@ def test_a_file_that_stands_at_several_rates_is_measured_once(folder, tmp_path, 
     assert len(measured) == len(set(measured))
 
 
+@pytest.mark.parametrize(("size", "told"), [(100, 0), (101, 1)])
+def test_only_smallest_files_that_are_larger_are_remarked_on(size, told):
+    both = [types.SimpleNamespace(id=name, label=name) for name in ("glc", "webp")]
+    item = {"degradation": None, "image": "a.png", "point": "0"}
+    items = [
+        {**item, "method": "glc", "bytes": 100, "at_limit": False},
+        {**item, "method": "webp", "bytes": size, "at_limit": True},
+    ]
+    assert len(runner._caveats(both, items, [], (), has_inception=False)) == told
+
+
 def test_equal_files_of_two_pictures_have_values_of_their_own(tmp_path):
     (tmp_path / "in").mkdir()
     board = (-1) ** np.indices((64, 80)).sum(0)[..., None] * np.ones(3, int)

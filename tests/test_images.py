@@ -232,6 +232,15 @@ def test_animation_gives_its_first_frame_with_a_warning(tmp_path):
     np.testing.assert_array_equal(read[0, 0], RED)
 
 
+def test_a_photograph_with_a_small_copy_beside_it_is_no_animation(tmp_path):
+    """As many cameras write them: a JPEG whose further frames are previews."""
+    frames = [Image.new("RGB", (4, 4), color) for color in (RED, GREEN)]
+    frames[0].save(tmp_path / "photo.mpo", save_all=True, append_images=frames[1:])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert images.read(tmp_path / "photo.mpo").shape == (4, 4, 3)
+
+
 def vast_png(side: int) -> bytes:
     """A PNG that claims side x side pixels and holds none."""
     ihdr = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)

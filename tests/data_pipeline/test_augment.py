@@ -45,6 +45,15 @@ def test_the_scale_is_raised_until_the_crop_fits():
     assert piece[-1, 0, 0] - piece[0, 0, 0] <= 40
 
 
+def test_as_many_crops_are_made_smaller_as_larger():
+    """Between 1/4 and 4 half of the factors are below 1: their logarithms are drawn evenly."""
+    image, smaller = ramp(200, 200), 0
+    for seed in range(60):
+        piece = random_crop(image, 32, (0.25, 4.0), False, np.random.default_rng(seed))
+        smaller += int(piece[-1, 0, 0]) - int(piece[0, 0, 0]) > 31
+    assert 20 < smaller < 40
+
+
 def test_half_of_the_crops_are_mirrored():
     image = ramp(40, 40)
     mirrored = sum(

@@ -263,13 +263,13 @@ def test_a_recipe_clips_after_each_and_is_the_generators():
 
 
 def test_what_overshoots_is_clipped_before_the_next(monkeypatch):
-    doubled = Degradation(lambda image, strength, rng: 2 * image - 100, 1, 2, "")
-    monkeypatch.setitem(DEGRADATIONS, "blur", doubled)
-    monkeypatch.setitem(DEGRADATIONS, "box", doubled)
+    turned = Degradation(lambda image, strength, rng: 300 - image, 1, 2, "")
+    monkeypatch.setitem(DEGRADATIONS, "blur", turned)
+    monkeypatch.setitem(DEGRADATIONS, "box", turned)
     recipe = Recipe(clean=0.0, single=0.0, most=2, kinds=("blur", "box"))
     image = np.array([[[200, 20, 90]]], np.uint8)
     found = recipe(image, np.random.default_rng(0))
-    np.testing.assert_array_equal(found, [[[255, 0, 60]]])  # 2 * (300 -> 255) - 100, ...
+    np.testing.assert_array_equal(found, [[[200, 45, 90]]])  # 20 -> 280, which is 255 -> 45
 
 
 @pytest.mark.parametrize(

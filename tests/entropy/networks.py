@@ -121,6 +121,9 @@ PICTURES = {
         "line": _conv_of_a_line,
         "average_pool": lambda x: nn.avg_pool(x[:, :4, :4], (2, 2), (2, 2)),
         "max_pool": lambda x: nn.max_pool(x[:, :4, :4], (2, 2), (2, 2)),
+        "sparse_box": lambda x: lax.reduce_window(
+            *(x, 0.0, lax.add, (1, 2, 2, 1), (1, 1, 1, 1), "VALID"), window_dilation=(1, 2, 3, 1)
+        ),
         "box": lambda x: lax.reduce_window(x, 0.0, lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME"),
     },
     "attention": lambda: {

@@ -323,6 +323,11 @@ def test_a_trainable_family_pulls_scales_back_over_its_bound():
     assert value == bits(0.11)[0]
 
 
+def test_a_bound_of_ones_own_that_is_higher_stays_in_training():
+    made = family("laplace", smallest_scale=0.5).trainable()
+    assert made.smallest_scale == 0.5
+
+
 @pytest.mark.parametrize("name", [*CONDITIONAL, "gaussian_mixture"])
 def test_trainable_bounds_are_where_zeros_are_certain(name):
     made = family(name).trainable()

@@ -1,15 +1,25 @@
 """An entropy model as groups: the walk in floats, in integers, and through files agree."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glc_jax.entropy import export, families
+from glc_jax.entropy import exact_model, export, families
 from glc_jax.entropy.exact_model import ExactModel
-from glc_jax.entropy.groups import Block, EntropyModel, Group, Latent, put, rounded, take
+from glc_jax.entropy.groups import (
+    WHOLE,
+    Block,
+    EntropyModel,
+    Group,
+    Latent,
+    put,
+    rounded,
+    take,
+)
 from glc_jax.entropy.integer import ByteLimbs, Float64, HostFloat64, NumPy
 from glc_jax.errors import BitstreamError, ConfigError, WeightsError
 from glc_jax.models import glc
@@ -260,3 +270,24 @@ def test_bits_are_counted_of_what_the_quantiser_gives_for_them():
     for group in MODEL.entropy_model().of("y"):
         wanted = np.where(group.mask(each.shape[1:]), each, 0).sum(axis=(1, 2, 3))
         np.testing.assert_allclose(coded.bits[group.name], wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("training", "scale"), [(False, 0.05), (True, 0.11)])
+def test_training_counts_bits_with_scales_bounded_for_it(training, scale):
+    """A scale that is far too small costs, and pushes, no more than that of the first table."""
+    shape = (1, 2, 2, 3)
+    given = {"scale": jnp.full(shape, 0.05), "mean": jnp.zeros(shape)}
+    model = SimpleNamespace(part=SimpleNamespace(parameters=lambda step: given))
+    group = Group("y", "y", WHOLE, families.Gaussian(), "part")
+    whole = EntropyModel((Latent("y", "part", "h, w, 3"),), (group,))
+    code = jax.jit(lambda y: whole.code(model, {"y": y}, training=training)["y"].bits["y"])
+    each = jax.jit(families.Gaussian().bits)(jnp.ones(()), scale=scale)
+    np.testing.assert_allclose(code(jnp.ones(shape)), 12 * each, rtol=1e-5)
+
+
+def test_memory_counts_the_working_space_of_every_symbol(exact, monkeypatch):
+    """Of a large picture it is more than any window of a program takes."""
+    symbols = 2000 * 2000 * (1 + 16 * small_model.CHANNELS)
+    needed = exact.needed_bytes(2000, 2000)
+    monkeypatch.setattr(exact_model, "WORK_BYTES", exact_model.WORK_BYTES + 10)
+    assert exact.needed_bytes(2000, 2000) - needed == 10 * symbols

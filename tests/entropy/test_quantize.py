@@ -165,6 +165,13 @@ def test_soft_rounding_follows_its_schedule():
     np.testing.assert_allclose(fixed.values, expected, rtol=1e-6)
 
 
+def test_soft_rounding_codes_what_it_has_rounded_with_noise():
+    soft = quantize.from_config({"name": "soft_round", "alpha": 5})(BATCH, MOMENT)
+    noise = quantize.from_config("noise")(BATCH, MOMENT).values - BATCH
+    expected = quantize.soft_round(BATCH, 5.0) + noise
+    np.testing.assert_allclose(soft.coded_values, expected, atol=1e-5)
+
+
 def test_a_schedule_runs_from_start_to_end():
     linear = Schedule(2.0, 4.0, 100, begin=50)
     assert [float(linear(step)) for step in (0, 50, 100, 150, 999)] == [2, 2, 3, 4, 4]

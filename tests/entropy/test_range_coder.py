@@ -63,6 +63,14 @@ def test_every_symbol_of_every_table_is_coded_as_integers_say(scale_tables):
         assert [reader.read(as_list) for _ in symbols] == symbols.tolist()
 
 
+def test_a_symbol_that_did_not_occur_counts_as_half():
+    np.testing.assert_allclose(
+        range_coder.counted_frequencies(np.array([2, 0, 1])) / TOTAL,
+        np.array([2.5, 0.5, 1.5]) / 4.5,
+        rtol=1e-5,
+    )
+
+
 @st.composite
 def pictures(draw):
     count = draw(st.integers(1, NASTY.count))

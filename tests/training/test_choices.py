@@ -203,6 +203,15 @@ def test_what_fits_is_taken_from_a_model_with_other_parts(tmp_path, caplog):
     assert "has no parameters for: context/" in caplog.text
 
 
+def test_a_context_of_other_steps_is_another_part():
+    """Its networks have the same names and shapes, and see other neighbours."""
+    four, two = (
+        read(config_of({"context": "channel_groups", "steps": steps})).model for steps in (4, 2)
+    )
+    assert start._other_parts(four, two) == {"context"}
+    assert start._other_parts(two, two) == set()
+
+
 STEADY = quantize.Schedule(1.0, 1.0)
 
 

@@ -15,15 +15,21 @@ START, CROP = 3, 16
 
 
 @functools.cache
-def judged(step: int):
-    """(state before, judgement, state after) of one step."""
+def begun():
+    """(critic, its state before the first step, its compiled judgement, both kinds of pictures)."""
     steady = Optimizer(warmup_steps=0, tail_steps=0)
     fields = Adversarial(weight=0.5, start=START, base_channels=2, layers=1, optimizer=steady)
     made = critic(Config(steps=9, dtype="float32", adversarial=fields))
     state = jax.jit(lambda: made.init(jax.random.key(0), CROP))()
-    x_hat, images = jax.random.uniform(jax.random.key(1), (2, 2, CROP, CROP, 3))
-    judge = jax.jit(lambda state, step: made.judge(state, step, x_hat, images))
-    found = judge(state, jnp.int32(step))
+    pictures = jax.random.uniform(jax.random.key(1), (2, 2, CROP, CROP, 3))
+    return made, state, jax.jit(made.judge), pictures
+
+
+@functools.cache
+def judged(step: int):
+    """(state before, judgement, state after) of one step."""
+    made, state, judge, pictures = begun()
+    found = judge(state, jnp.int32(step), *pictures)
     after = made.step(state, jnp.int32(step), found.gradient, found.batch_stats)
     return state, found, after
 
@@ -46,6 +52,15 @@ def test_it_is_active_from_its_start(step):
     assert float(found.values["discriminator"]) > 0
     moved = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params, after.params)
     assert any(jax.tree.leaves(moved))
+
+
+def test_its_averages_follow_real_and_drawn_pictures():
+    _, state, judge, (x_hat, images) = begun()
+    usual = judge(state, jnp.int32(START), x_hat, images).batch_stats
+    for pair in ((2 * x_hat, images), (x_hat, 2 * images)):
+        other = judge(state, jnp.int32(START), *pair).batch_stats
+        for one, moved in zip(jax.tree.leaves(usual), jax.tree.leaves(other), strict=True):
+            assert not np.array_equal(one, moved)
 
 
 def test_its_weight_is_the_fixed_one_unless_it_adapts():
