@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glc_jax.entropy import exact, integer
+from glc_jax.entropy import exact, integer, lower
+from glc_jax.entropy.program import Builder
 from glc_jax.errors import ConfigError, WeightsError
 from tests.entropy import networks
 
@@ -314,6 +315,18 @@ def test_a_constant_in_a_sum_keeps_its_place_beside_finer_values():
     x = ramp(1.0)
     found = values(program, program(x, arithmetic=integer.NumPy()))["y"]
     assert error(found, function(jnp.asarray(x))["y"]) < 0.002
+
+
+def test_no_channel_exceeds_the_bound_of_what_is_rounded_by_channels():
+    lowering = object.__new__(lower._Lowering)
+    lowering.builder = Builder()
+    number = lowering.builder.input(("n", 2), 1000, np.array([3, 9]))
+    value = lower.Value(number, np.array([3, 9]), 1000)
+    rounded = lowering._shifted_right(value, np.array([1, 7]))
+    lowering.builder.output("y", rounded.number, rounded.exponent)
+    found = lowering.builder.program()(np.full((1, 2), -1000), arithmetic=integer.NumPy())["y"]
+    np.testing.assert_array_equal(found, [[-500, -8]])  # -7.8
+    assert 500 <= rounded.bound <= 501
 
 
 def test_a_sum_of_two_that_fill_16_bits_is_rounded_before_a_product():
