@@ -664,7 +664,9 @@ class _Lowering:
         exponent = 0
         if node.dtype.kind == "f":
             exponent = magnitude_exponent(reach / HEADROOM, LIMIT)
-        integers = np.clip(np.rint(np.ldexp(values, exponent)), -LIMIT, LIMIT).astype(np.int64)
+        with np.errstate(over="ignore"):  # far beyond the range: clipped
+            scaled = np.rint(np.ldexp(values, exponent))
+        integers = np.clip(scaled, -LIMIT, LIMIT).astype(np.int64)
         value = self._emit("lookup", [x], exponent, _largest(integers), {"table": integers})
         self.places.append(Place(node, value.number, exponent, LIMIT))
         return value
