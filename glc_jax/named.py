@@ -27,8 +27,7 @@ class Paths(Mapping[str, Any]):
         self._paths = dict(paths)
 
     def __getitem__(self, name: str) -> Any:
-        module, _, attribute = self._paths[name].partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(self._paths[name])
 
     def __contains__(self, name: object) -> bool:
         return name in self._paths
@@ -47,16 +46,21 @@ def find(name: str, known: Mapping[str, Any], what: str) -> Any:
     """
     if name in known:
         return known[name]
-    module, colon, attribute = name.partition(":")
-    if not colon:
+    if ":" not in name:
         raise ConfigError(
             f"There is no {what} {name!r}: {', '.join(map(str, known))}, or one of your own as "
             "'package.module:Class'."
         )
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return _imported(name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"The {what} {name!r} cannot be imported: {error}") from error
+
+
+def _imported(path: str) -> Any:
+    """What "package.module:Class" names."""
+    module, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def find_for_file(

@@ -48,7 +48,7 @@ def main() -> int:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="of a restorer: how much of its parameters is the base's own, from 0 (default) to 1",
+        help="of a restorer: how much of its parameters is the base's own, 0 (default) to below 1",
     )
     parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
     parser.add_argument(
