@@ -34,7 +34,7 @@ def main() -> NoReturn:
 
     # What JAX makes when it traces are many small objects and little garbage: at Python's own
     # thresholds its collector takes a twentieth of the time of a first picture.
-    gc.set_threshold(50_000, 10, 10)
+    gc.set_threshold(200_000, 10, 10)
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # exceptions tell enough
     Image.MAX_IMAGE_PIXELS = None  # --max-pixels is checked instead, also before decoding
     for stream in (sys.stdout, sys.stderr):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from glc_jax.models import layers
+from glc_jax.models.given import Conv, Dense, Given
 
 NORM_EPSILON = 1e-6
 
@@ -76,7 +77,7 @@ class Moments(NamedTuple):
     variance: jax.Array
 
 
-class GroupNorm(nn.Module):
+class GroupNorm(Given, nn.Module):
     """GroupNorm (Wu and He 2018) over the whole image, with scale and bias, then an activation.
 
     [B, H, W, C] -> [B, H, W, C]. Where `x` is a window of a map, `moments` are those of the map;
@@ -157,7 +158,7 @@ class Downsample(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         padding = ((0, 1), (0, 1))
-        conv = nn.Conv(
+        conv = Conv(
             x.shape[-1],
             (3, 3),
             strides=2,
@@ -263,12 +264,12 @@ class Parts:
 
     def conv1x1(self, name: str, features: int) -> Part:
         fields = {"features": features, "dtype": self.dtype, "kernel_init": PATH_INIT}
-        return Part(name, nn.Dense, fields, (Step(features=True),))
+        return Part(name, Dense, fields, (Step(features=True),))
 
     def conv3x3(self, name: str, features: int) -> Part:
         fields = {"features": features, "kernel_size": (3, 3), "padding": ((1, 1), (1, 1))}
         fields |= {"dtype": self.dtype, "kernel_init": PATH_INIT}
-        return Part(name, nn.Conv, fields, (Step(halo=1, features=True),))
+        return Part(name, Conv, fields, (Step(halo=1, features=True),))
 
     def norm(self, name: str, swish: bool) -> Part:
         fields = {"groups": self.norm_groups, "activation": nn.swish if swish else None}

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glc_jax.models.given import Conv, Dense, Given
+
 LEAKY_SLOPE_DEPTHWISE = 0.01
 LEAKY_SLOPE_FFN = 0.1
 LEAKY_SLOPE_UPSAMPLE = 0.1
@@ -25,9 +27,9 @@ GATED_OUT_INIT = nn.initializers.variance_scaling(1 / 30, "fan_in", "uniform")
 
 def conv1x1(
     features: int, dtype: Any, name: str | None, init: nn.initializers.Initializer = KERNEL_INIT
-) -> nn.Dense:
+) -> Dense:
     """A 1x1 convolution: [B, H, W, C] -> [B, H, W, features]."""
-    return nn.Dense(features, dtype=dtype, kernel_init=init, name=name)
+    return Dense(features, dtype=dtype, kernel_init=init, name=name)
 
 
 def conv3x3(
@@ -36,9 +38,9 @@ def conv3x3(
     name: str,
     stride: int = 1,
     init: nn.initializers.Initializer = KERNEL_INIT,
-) -> nn.Conv:
+) -> Conv:
     """A 3x3 convolution, zero-padded by one: [B, H, W, C] -> [B, H/stride, W/stride, features]."""
-    return nn.Conv(
+    return Conv(
         features,
         (3, 3),
         strides=stride,
@@ -106,7 +108,7 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
     return x.transpose(0, 1, 4, 2, 5, 3).reshape(b, 2 * h, 2 * w, c // 4)
 
 
-class DoubledConv3x3(nn.Module):
+class DoubledConv3x3(Given, nn.Module):
     """Nearest neighbour x2, then a 3x3 convolution with bias: [B, H, W, C] -> [B, 2H, 2W, C]."""
 
     init: nn.initializers.Initializer = KERNEL_INIT
@@ -121,7 +123,7 @@ class DoubledConv3x3(nn.Module):
         return doubled_conv3x3(x, kernel) + bias
 
 
-class DepthwiseConv3x3(nn.Module):
+class DepthwiseConv3x3(Given, nn.Module):
     """A depthwise 3x3 convolution with bias: [B, H, W, C] -> [B, H, W, C]."""
 
     dtype: Any = None
@@ -152,7 +154,7 @@ class GatedFeedForward(nn.Module):
         hidden = conv1x1(2 * self.expansion * channels, self.dtype, "conv_in")(x)
         a, b = jnp.split(hidden, 2, axis=-1)
         gated = a * nn.leaky_relu(b, LEAKY_SLOPE_FFN)
-        conv_out = nn.Dense(
+        conv_out = Dense(
             channels,
             dtype=self.dtype,
             kernel_init=GATED_OUT_INIT,

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from glc_jax.models.given import Given
 from glc_jax.models.layers import GatedDepthConvBlock
 
 BLOCKS_PER_SIDE = 2
@@ -38,7 +39,7 @@ def rate_scale_init(first: float, last: float):
     return init
 
 
-class RateScaledTransform(nn.Module):
+class RateScaledTransform(Given, nn.Module):
     """Two blocks, a multiplication by the rate's row, two blocks.
 
     Shapes: x [B, H, W, C], rate [B] -> [B, H, W, C]. `first_scale` and `last_scale` initialise

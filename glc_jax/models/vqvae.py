@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from glc_jax.entropy import codebooks
 from glc_jax.models.blocks import Part, Parts, run_parts
+from glc_jax.models.given import Given
 
 
 class Encoder(nn.Module):
@@ -119,7 +120,7 @@ class VectorQuantized(NamedTuple):
     perplexity: jax.Array
 
 
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Given, nn.Module):
     """Nearest codebook row by squared L2, with the VQ-VAE loss (van den Oord et al. 2017).
 
     loss = mean((sg(row) - z)^2) + codebook_weight * mean((row - sg(z))^2): as in the published
