@@ -56,6 +56,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
 
+    from absl import logging
+
     from glc_jax import weights
     from glc_jax.errors import ConfigError, GLCError
     from glc_jax.training import inputs
@@ -63,6 +65,7 @@ def main() -> int:
     from glc_jax.training.export import at_rates, base_of, export, export_part, mean_of
     from glc_jax.training.stage_choices import open_stage
 
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what it was asked for
     try:
         weights.check_output(arguments.output, arguments.sources, arguments.force)
         config, params = mean_of(arguments.sources, arguments.step)

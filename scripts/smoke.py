@@ -29,10 +29,12 @@ def main() -> int:
 
     if arguments.distributed:
         jax.distributed.initialize()
+    from absl import logging
     from etils import epath
 
     from glc_jax.errors import GLCError
 
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what it was asked for
     began = time.perf_counter()
     workdir = epath.Path(arguments.workdir)
     try:

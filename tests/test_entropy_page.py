@@ -85,6 +85,7 @@ def test_parts_outside_the_package_train_and_code_real_files(place):
         "--batches=2",
     )
     assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
     Image.fromarray(picture(70, 90)).save(place / "picture.png")
     plugins = [f"--plugin={name}" for name in OWN[:4]]
     named = ["--weights", str(weights), *plugins]

@@ -24,3 +24,4 @@ def test_every_part_of_training_works_in_one_command(tmp_path):
         assert f"{stage}: step 20" in done.stdout
     assert "a .glc file of" in done.stdout
     assert "Everything works on" in done.stdout
+    assert "WARNING:absl" not in done.stderr
