@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flax.errors import ScopeParamShapeError
 
-from glc_jax.models import glc, given
+from glc_jax.models import given, glc
 from tests.models.test_glc import shapes
 
 
