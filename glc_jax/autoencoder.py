@@ -1,7 +1,7 @@
 """E and G over pictures of any size: the one place that decides how they run.
 
 Over the whole picture, in one program for each size, where that takes little memory: on an
-accelerator what it has, elsewhere COMFORTABLE. Otherwise tile by tile (`glc_jax.tiles`), in a few
+accelerator what it has, elsewhere AT_ONCE. Otherwise tile by tile (`glc_jax.tiles`), in a few
 programs that serve every size, with as much memory as a plan says.
 """
 
@@ -27,8 +27,11 @@ from glc_jax.tiles.plan import Plan, plans
 from glc_jax.tiles.run import run
 from glc_jax.tiles.stages import Chain, chain
 
+AT_ONCE = 2 * 10**9
+"""Bytes that a whole picture may take at once on a CPU, which is quicker than tile by tile."""
+
 COMFORTABLE = 10**9
-"""Bytes that are taken without asking whether fewer would do."""
+"""Bytes that tiles take without asking whether fewer would do."""
 
 MOST_WORK = 1.75
 """What saving memory may cost where nothing asks for it, in multiplications over the fewest."""
@@ -142,7 +145,7 @@ class Autoencoder:
         """Whether a picture is handled at once."""
         needed = memory.needed_bytes(self._config, height, width, operation)
         if jax.default_backend() == "cpu":
-            limit = COMFORTABLE if limit is None else min(limit, COMFORTABLE)
+            limit = AT_ONCE if limit is None else min(limit, AT_ONCE)
         return limit is None or needed <= limit
 
 

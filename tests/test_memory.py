@@ -172,7 +172,7 @@ def test_tiles_write_and_draw_what_the_whole_picture_does(loaded, monkeypatch):
     whole = codec.Codec(loaded)
     data = whole.compress(picture)
     drawn = whole.decompress(data).astype(int)
-    monkeypatch.setattr(autoencoder, "COMFORTABLE", 0)
+    monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
     monkeypatch.setattr(plan, "TILE_VALUES", 2**14)
     assert codec.Codec(loaded).compress(picture) == data
     difference = np.abs(codec.Codec(loaded).decompress(data) - drawn)
@@ -189,7 +189,7 @@ def test_what_the_process_may_take_decides_the_plan(loaded, monkeypatch):
         return choose(network, height, width, limit)
 
     monkeypatch.setattr(autoencoder, "choose", spy)
-    monkeypatch.setattr(autoencoder, "COMFORTABLE", 0)
+    monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
     monkeypatch.setattr(memory, "resident_bytes", lambda: 10**8)
     limited = codec.Codec(loaded, max_memory="2GB")
     picture = small_model.picture(40, 60)

@@ -105,7 +105,7 @@ def test_previews_are_painted_as_well(codec, data):
 def test_tile_by_tile_it_is_the_same_picture(paths, data, painted, monkeypatch):
     """As a picture that is too large to be drawn at once."""
     tiled = glc_jax.load(paths[0], stylist=paths[1])
-    monkeypatch.setattr("glc_jax.autoencoder.COMFORTABLE", 2**18)
+    monkeypatch.setattr("glc_jax.autoencoder.AT_ONCE", 2**18)
     found = tiled.decompress(data, style=STYLE)
     assert np.abs(found.astype(int) - painted).max() <= 1
 
