@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from flax.errors import ScopeParamShapeError
 
+from configs import tiny
 from glc_jax.models import given, glc
 from tests.models.test_glc import shapes
 
 
 def test_a_whole_model_is_traced_without_drawing(monkeypatch):
-    import configs.tiny
-
     params = {k: v for k, v in shapes("tiny").items() if "code_predictor" not in k}
-    model = glc.build(configs.tiny.model_config())
+    model = glc.build(tiny.model_config())
     image, rate = jnp.zeros((1, 64, 64, 3)), jnp.zeros(1)
 
     def key(seed):
