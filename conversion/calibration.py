@@ -4,6 +4,7 @@ Converting chooses the scales of the integer networks from the ranges that their
 reach on a few pictures. Pictures unlike these stay decodable, with more bits.
 """
 
+import gc
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glc_jax import images, weights
+from glc_jax import images, memory, weights
 from glc_jax.entropy import export
 from glc_jax.entropy.exact_model import ExactModel
 from glc_jax.models import glc, sizes
@@ -77,8 +78,8 @@ def exact_model(
 ) -> tuple[dict[str, Any], Cost]:
     """The "entropy" part of a weights file and its cost.
 
-    Only the parts of the model that a step needs are in memory at a time. The prior of z stays
-    uniform: so few pictures say nothing about its indices.
+    Only the parts of the model and the programs that a step needs are in memory at a time. The
+    prior of z stays uniform: so few pictures say nothing about its indices.
 
     Args:
       config: the arguments of `glc.build`.
@@ -91,12 +92,16 @@ def exact_model(
     uniform = {**config.get("entropy", {}), "z_prior": "uniform"}
     model = glc.build({**config, "code_predictor": None, "entropy": uniform})
     latents = _encode(model, _load(leaves, "vqvae/encoder"), sizes.size_multiple(config), samples)
+    _let_go()
     rates = (0, config["rate_points"] - 1)
     targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
+    _let_go()
     variables = _load(leaves, "hyperprior", "context")
     tree = export.export(model.entropy_model(), model.run, variables, targets)
+    _let_go()
     coded, estimated = _counted(model, variables, targets)
     del variables
+    _let_go()
     exact = ExactModel(tree)
     spent = [exact.bits(exact.encode(one)) for one in coded]
     of_y = [group.name for group in model.entropy_model().of("y")]
@@ -125,7 +130,6 @@ def _encode(
         height, width = sample.shape[:2]
         padding = ((0, -height % multiple), (0, -width % multiple), (0, 0))
         latents.append(np.asarray(encode(variables, np.pad(sample, padding, mode="edge")[None])))
-    encode.clear_cache()  # as below: a program takes memory that the next step needs
     return latents
 
 
@@ -143,7 +147,6 @@ def _targets(
         for latent in latents
         for rate in rates
     ]
-    targets.clear_cache()
     return found
 
 
@@ -158,5 +161,11 @@ def _counted(
         to_code, bits = jax.device_get(counted(variables, one))
         coded.append(to_code)
         estimated += sum(float(bits[name].sum()) for name in of_y)
-    counted.clear_cache()
     return coded, estimated
+
+
+def _let_go() -> None:
+    """Gives back what the last step took: its programs, and what they were made from."""
+    jax.clear_caches()
+    gc.collect()
+    memory.give_back()

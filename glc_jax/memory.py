@@ -6,6 +6,7 @@ folder; so the question is asked before. This module knows no JAX.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -190,6 +191,13 @@ def resident_bytes() -> int:
     """What this process holds; 0 where the system does not say."""
     resident = _number(Path("/proc/self/statm"), 1)
     return 0 if resident is None else resident * os.sysconf("SC_PAGE_SIZE")
+
+
+def give_back() -> None:
+    """Hands memory that was freed back to the system, where its C library (glibc) keeps it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
 
 
 def _machine(root: Path) -> Iterator[int]:

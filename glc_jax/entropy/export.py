@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glc_jax import memory
 from glc_jax.entropy import exact, lower
 from glc_jax.entropy import sizes as sizes_of
 from glc_jax.entropy.exact_model import CENTRE_LIMIT, VERSION
@@ -61,6 +62,7 @@ class _Export:
         look = jax.jit(self._floats)  # no attribute: a circle would keep the weights in memory
         self.seen = [self._seen(look, targets) for targets in samples]
         look.clear_cache()
+        memory.give_back()
         self.exponents: dict[str, Any] = {
             latent.name: None if latent.vectors else self._exponent(latent)
             for latent in entropy_model.latents
@@ -137,6 +139,8 @@ class _Export:
                 number = len(programs)
                 programs[str(number)] = pool.stored(program)
                 self.exponents |= program.exponents
+            del found
+            memory.give_back()
             arrays = self._tables(group)
             if arrays:
                 tables[str(len(entries))] = arrays
@@ -216,6 +220,7 @@ class _Export:
             return None
         for name, node in found.graph.outputs.items():
             self.shapes.setdefault(name, ", ".join(str(size) for size in node.shape))
+        memory.give_back()
         return found
 
     def _forms(self, group: Group, measured: Mapping[str, Any]) -> dict[str, exact.OutputForm]:
