@@ -66,14 +66,17 @@ class Critic:
             )
             return zeros._replace(batch_stats=state.batch_stats)
 
+        started = step >= self.start
+
         def either() -> Judgement:
-            return jax.lax.cond(step >= self.start, active, standing, None)
+            return jax.lax.cond(started, active, standing, None)
 
         def chosen() -> Judgement:
-            judged, still = active(None), standing(None)
-            return jax.tree.map(lambda a, b: jnp.where(step >= self.start, a, b), judged, still)
+            return jax.tree.map(
+                lambda new, old: jnp.where(started, new, old), active(None), standing(None)
+            )
 
-        # XLA's convolutions on CPU take twenty times as long inside a branch.
+        # XLA's gradients of convolutions on CPU take twenty times as long inside a branch.
         return jax.lax.platform_dependent(cpu=chosen, default=either)
 
     def _judge(self, state: DiscriminatorState, x_hat: jax.Array, images: jax.Array) -> Judgement:

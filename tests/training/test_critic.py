@@ -54,6 +54,14 @@ def test_it_is_active_from_its_start(step):
     assert any(jax.tree.leaves(moved))
 
 
+def test_on_cpu_it_is_not_in_a_branch():
+    """XLA's gradients of convolutions on CPU take twenty times as long inside one."""
+    _, state, judge, pictures = begun()
+    program = judge.lower(state, jnp.int32(0), *pictures).compile().as_text()
+    assert "convolution(" in program
+    assert "conditional(" not in program
+
+
 def test_its_averages_follow_real_and_drawn_pictures():
     _, state, judge, (x_hat, images) = begun()
     usual = judge(state, jnp.int32(START), x_hat, images).batch_stats
