@@ -8,8 +8,7 @@ programs that serve every size, with as much memory as a plan says.
 from __future__ import annotations
 
 import contextlib
-import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -18,10 +17,12 @@ import numpy as np
 from flax.errors import FlaxError
 
 from glc_jax import memory
+from glc_jax.engines import Engine
 from glc_jax.errors import WeightsError
 from glc_jax.memory import PICTURE_BYTES
 from glc_jax.models import glc, sizes
 from glc_jax.models.pixels import to_model_range, to_pixels
+from glc_jax.models.vqvae import Encoder, Generator
 from glc_jax.tiles.maps import Memory, Picture, Pixels, Strips
 from glc_jax.tiles.plan import Plan, plans
 from glc_jax.tiles.run import run
@@ -55,18 +56,26 @@ class Autoencoder:
       config: the model section of a config.
       model: the model that it describes.
       params: its parameters.
+      engine: what they run on.
 
     Raises:
       WeightsError: the parameters are not those of the model.
     """
 
     def __init__(
-        self, config: Mapping[str, Any], model: glc.GLC, params: Mapping[str, Any]
+        self,
+        config: Mapping[str, Any],
+        model: glc.GLC,
+        params: Mapping[str, Any],
+        engine: Engine,
     ) -> None:
-        self._config, self._model, self._params = config, model, params
+        self._config, self._params, self._engine = config, params, engine
         self._memory = Memory()
         self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
         encoder, generator = model.vqvae.encoder, model.vqvae.generator
+        if engine.dtype is not None:
+            encoder, generator = (part.clone(dtype=engine.dtype) for part in (encoder, generator))
+        self._modules = encoder, generator
         channels = config["latent_channels"]
         try:
             parts = params["vqvae"]["encoder"], params["vqvae"]["generator"]
@@ -80,19 +89,29 @@ class Autoencoder:
 
         limit: bytes that it may take; where even the smallest plan needs more, that plan is used.
         """
+        return self.begin_encode(picture, limit)()
+
+    def begin_encode(
+        self, picture: np.ndarray, limit: int | None = None
+    ) -> Callable[[], jax.Array]:
+        """`encode` for a caller with something else to do meanwhile: call what it gives."""
         height, width = self._padded(*picture.shape[:2])
         if self._runs_whole(height, width, "compress", limit):
             padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
             pixels = np.pad(picture, padding, mode="edge")[None]
-            with _fitting():
-                return _encode_whole(self._model, self._params, pixels)
+            begun = self._begin(_encode, 0, pixels)
+            return lambda: jnp.asarray(self._finish(begun))
+        return lambda: self._encode_by_tiles(picture, height, width, limit)
+
+    def _encode_by_tiles(
+        self, picture: np.ndarray, height: int, width: int, limit: int | None
+    ) -> jax.Array:
         plan = choose(self._encoder, height, width, _for_maps(limit, height, width))
         source = Pixels(picture, height, width)
         channels = self._encoder.points[-1].channels[0]
         h, w = height // self._downsampling, width // self._downsampling
         latent = Strips(h, w, channels, self._memory)
-        with _fitting():
-            run(self._encoder, plan, self._params["vqvae"]["encoder"], source, latent, self._memory)
+        self._by_tiles(self._encoder, plan, "encoder", source, latent)
         return jnp.asarray(latent.window(0, 0, h, w))
 
     def generate(
@@ -103,17 +122,40 @@ class Autoencoder:
         limit: as that of `encode`.
         """
         if self._runs_whole(height, width, "decompress", limit):
-            with _fitting():
-                pixels = _generate_whole(self._model, self._params, latent)
-            return np.asarray(pixels)[0, :height, :width]
+            return self._finish(self._begin(_generate, 1, latent))[0, :height, :width]
         _, h, w, channels = latent.shape
         plan = choose(self._generator, h, w, _for_maps(limit, height, width))
         source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
         source.write(0, 0, np.asarray(latent)[0])
-        params = self._params["vqvae"]["generator"]
-        with _fitting():
-            run(self._generator, plan, params, source, picture, self._memory, to_pixels)
+        self._by_tiles(self._generator, plan, "generator", source, picture, to_pixels)
         return picture.pixels
+
+    def _begin(self, function: Callable[..., jax.Array], number: int, array: Any) -> Any:
+        """What E (0) or G (1) makes of an array at once; it may still be computed."""
+        params = self._params["vqvae"][_PARTS[number]]
+        with fitting():
+            return self._engine.run(function, self._modules[number], params, array)
+
+    def _finish(self, begun: Any) -> np.ndarray:
+        with _resting(self._engine):
+            return np.asarray(begun)
+
+    def _by_tiles(
+        self, network: Chain, plan: Plan, part: str, source: Any, target: Any, finish: Any = None
+    ) -> None:
+        params = self._params["vqvae"][part]
+        with fitting(), _resting(self._engine):
+            run(network, plan, params, source, target, self._memory, finish, self._engine)
+
+    def prepare_generate(self, height: int, width: int, limit: int | None = None) -> None:
+        """Begins to compile what `generate` needs for a picture of this size."""
+        if self._runs_whole(height, width, "decompress", limit):
+            height, width = self._padded(height, width)
+            h, w = height // self._downsampling, width // self._downsampling
+            shape = jax.ShapeDtypeStruct((1, h, w, self._config["latent_channels"]), jnp.float32)
+            params = self._params["vqvae"][_PARTS[1]]
+            with fitting():
+                self._engine.prepare(_generate, self._modules[1], params, shape)
 
     def needed_bytes(
         self, height: int, width: int, operation: memory.Operation, coding: int = 0
@@ -154,18 +196,28 @@ def _for_maps(limit: int | None, height: int, width: int) -> int | None:
     return None if limit is None else limit - PICTURE_BYTES * height * width
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _encode_whole(model: glc.GLC, params: Mapping, pixels: jax.Array) -> jax.Array:
-    return model.apply({"params": params}, to_model_range(pixels), method="encode")
+_PARTS = "encoder", "generator"
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _generate_whole(model: glc.GLC, params: Mapping, latent: jax.Array) -> jax.Array:
-    return to_pixels(model.apply({"params": params}, latent, method="generate"))
+def _encode(encoder: Encoder, params: Mapping, pixels: jax.Array) -> jax.Array:
+    return encoder.apply({"params": params}, to_model_range(pixels)).astype(jnp.float32)
+
+
+def _generate(generator: Generator, params: Mapping, latent: jax.Array) -> jax.Array:
+    return to_pixels(generator.apply({"params": params}, latent).astype(jnp.float32))
 
 
 @contextlib.contextmanager
-def _fitting() -> Iterator[None]:
+def _resting(engine: Engine) -> Iterator[None]:
+    """The engine holds no memory for computing afterwards."""
+    try:
+        yield
+    finally:
+        engine.rest()
+
+
+@contextlib.contextmanager
+def fitting() -> Iterator[None]:
     """Raises WeightsError where the parameters are not those of the model."""
     try:
         yield

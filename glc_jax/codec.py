@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.errors import FlaxError
 from PIL import Image
 
-from glc_jax import bitstream, companions, images, memory, named, painting, weights
-from glc_jax.autoencoder import Autoencoder
+from glc_jax import bitstream, companions, engines, images, memory, named, painting, weights
+from glc_jax.autoencoder import Autoencoder, fitting
 from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import x64
@@ -68,6 +67,7 @@ def load(
     plugins: Sequence[str] = (),
     restorer: str | os.PathLike[str] | None = None,
     stylist: str | os.PathLike[str] | None = None,
+    engine: str | None = None,
 ) -> Codec:
     """The codec of a packaged model's name or of a weights file; None means the default.
 
@@ -75,10 +75,10 @@ def load(
 
     Raises:
       WeightsError: there is no such file, or it is damaged, foreign or newer.
-      InputError: a plugin cannot be imported.
+      InputError: a plugin cannot be imported, or there is no such engine.
     """
     loaded = weights.load(weights.resolve(name_or_path))
-    return Codec(loaded, max_memory, plugins, restorer, stylist)
+    return Codec(loaded, max_memory, plugins, restorer, stylist, engine)
 
 
 class Codec:
@@ -98,6 +98,12 @@ class Codec:
     `compress(restore=True)` and `decompress(style=...)`; None, the default, stands for the packaged
     one of these weights.
 
+    `engine` is what E and G run on: "xla", or "openvino" (the extra "fast"); None, the default, is
+    OpenVINO on a CPU where it is installed, since it is quicker. Pictures of the two differ by at
+    most 1 in 8 bits. `fast=True` computes E and G in bfloat16 where the machine has instructions
+    for it: pictures differ a little more, and files by a few symbols, which decode everywhere as
+    others do. On a CPU it needs OpenVINO.
+
     Attributes:
       config: {"name": str, "model": the arguments of `glc_jax.models.glc.build`}.
       params: float32 parameters, as the model's `apply` takes them under "params".
@@ -111,6 +117,7 @@ class Codec:
         plugins: Sequence[str] = (),
         restorer: str | os.PathLike[str] | None = None,
         stylist: str | os.PathLike[str] | None = None,
+        engine: str | None = None,
     ) -> None:
         companions.require_model(loaded)
         self._weights = loaded
@@ -119,6 +126,9 @@ class Codec:
         self.plugins = (plugins,) if isinstance(plugins, str) else tuple(plugins)
         named.import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
+        self._engine = engine
+        self._autoencoders: dict[bool, Autoencoder] = {}
+        self._prepared: set[tuple[int, int]] = set()
         self.config = loaded.config
         self._model = _build(loaded, self.plugins)
         parts = loaded.tree.get("params", {})
@@ -156,7 +166,8 @@ class Codec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To a process of a pool, and for a copy: what it was made of; it compiles for itself."""
-        made_of = (self._weights, self._max_memory, self.plugins, self._restorer, self._stylist)
+        companions = self._restorer, self._stylist
+        made_of = (self._weights, self._max_memory, self.plugins, *companions, self._engine)
         return type(self), made_of
 
     def __repr__(self) -> str:
@@ -164,7 +175,13 @@ class Codec:
         name = self.config["name"]
         return f"<glc_jax.Codec {name!r}, {count:,} parameters, weights {self.fingerprint.hex()}>"
 
-    def compress(self, image: Picture, rate: float | None = None, restore: bool = False) -> bytes:
+    def compress(
+        self,
+        image: Picture,
+        rate: float | None = None,
+        restore: bool = False,
+        fast: bool = False,
+    ) -> bytes:
         """A picture as the bytes of a .glc file.
 
         Args:
@@ -174,28 +191,30 @@ class Codec:
             middle, 1.5 of a model with four rate points.
           restore: write the file of the picture that this one was before it was blurred, noisy
             or badly compressed, as far as the restorer can tell. Any decoder reads it.
+          fast: see `Codec`.
 
         Raises:
-          InputError: not such a picture, or a rate out of range.
+          InputError: not such a picture, a rate out of range, or no fast mode here.
           TooLargeError: it needs more memory than there is.
           WeightsError: the weights have no integer entropy networks, or no restorer.
         """
         pixels, rate = _checked_pixels(image), self._checked_rate(rate)
         level = bitstream.nearest_level(rate, self.highest_rate)
-        side = self._encoder_side(restore)
+        side = self._encoder_side(restore, fast)
         return self._code_latent(side, self._latent(pixels, side), pixels.shape, level)
 
-    def restore(self, image: Picture, rate: float | None = None) -> np.ndarray:
+    def restore(self, image: Picture, rate: float | None = None, fast: bool = False) -> np.ndarray:
         """A picture as it was before it was spoiled: uint8 [height, width, 3].
 
         What `decompress` gives of `compress(restore=True)`. rate: None is the highest. Raises as
         they do.
         """
         rate = self.highest_rate if rate is None else rate
-        return self.decompress(self.compress(image, rate, restore=True), max_pixels=None)
+        data = self.compress(image, rate, restore=True, fast=fast)
+        return self.decompress(data, max_pixels=None, fast=fast)
 
     def compress_to_size(
-        self, image: Picture, target_bytes: int, restore: bool = False
+        self, image: Picture, target_bytes: int, restore: bool = False, fast: bool = False
     ) -> tuple[bytes, float]:
         """The file of the highest rate that is at most `target_bytes` long, and its rate.
 
@@ -205,7 +224,7 @@ class Codec:
         real = isinstance(target_bytes, numbers.Real) and not isinstance(target_bytes, bool)
         if not real or target_bytes != target_bytes:  # NaN
             raise InputError(f"target_bytes must be a number of bytes, not {target_bytes!r}.")
-        side = self._encoder_side(restore)
+        side = self._encoder_side(restore, fast)
         latent = self._latent(pixels, side)
 
         @functools.cache
@@ -231,6 +250,7 @@ class Codec:
         max_pixels: int | None = images.MAX_PIXELS,
         style: Picture | None = None,
         strength: float = 1.0,
+        fast: bool = False,
     ) -> np.ndarray:
         """The picture of a .glc file: uint8 [height, width, 3].
 
@@ -241,10 +261,12 @@ class Codec:
           max_pixels: refuse a larger width x height before anything is allocated; None: no limit.
           style: a picture of any size, as `compress` takes it, in whose manner this one is painted.
           strength: of the style, from 0, the ordinary picture, to 1.
+          fast: see `Codec`; what is painted is not, since its weights change with each picture.
 
         Raises:
           BitstreamError: damaged, foreign, newer, too large, or coded with other weights.
-          InputError: the style is no such picture, or the strength is not within 0 .. 1.
+          InputError: the style is no such picture, the strength is not within 0 .. 1, or there is
+            no fast mode here.
           TooLargeError: the picture needs more memory than there is.
           WeightsError: there is no stylist of these weights.
         """
@@ -252,11 +274,13 @@ class Codec:
         height, width = container.height, container.width
         seen = self._style(style, strength)
         if preview:
-            return self._preview(container, seen)
+            return self._preview(container, seen, fast)
         left = self.require_memory(height, width, "decompress")
+        if seen is None:
+            self._autoencoder(fast).prepare_generate(height, width, left)
         y_hat = self._decode_latent(container)
         rate = container.rate(self.highest_rate)
-        return self._reconstruct(y_hat, rate, height, width, left, seen)
+        return self._reconstruct(y_hat, rate, height, width, left, seen, fast)
 
     def stylise(
         self,
@@ -275,7 +299,9 @@ class Codec:
         data = self.compress(image, rate)
         return self.decompress(data, max_pixels=None, style=style, strength=strength)
 
-    def _preview(self, container: bitstream.Container, style: painting.Style | None) -> np.ndarray:
+    def _preview(
+        self, container: bitstream.Container, style: painting.Style | None, fast: bool
+    ) -> np.ndarray:
         """What the weights' map draws; without one, half the height and width, enlarged."""
         stored, size = self._weights.preview, (container.height, container.width)
         if stored is not None and style is None:
@@ -289,7 +315,7 @@ class Codec:
         y_hat = self._decode_latent(container)
         rate = np.float32([container.rate(self.highest_rate)])
         latent = _halve(_synthesise(self._model, self.params, y_hat, rate))
-        small = Image.fromarray(self._draw(latent, height, width, left, style))
+        small = Image.fromarray(self._draw(latent, height, width, left, style, fast))
         large = small.resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
         return np.asarray(large)[: container.height, : container.width]
 
@@ -355,7 +381,7 @@ class Codec:
         coding = 0
         if operation != "estimate" and self._weights.has_entropy:
             coding = self.entropy_model.needed_bytes(*self._coarsest(height, width))
-        needed = self._autoencoder.needed_bytes(height, width, operation, coding)
+        needed = self._autoencoder().needed_bytes(height, width, operation, coding)
         return memory.require(needed, self._max_memory, height, width, f"to {operation}", left)
 
     def _coarsest(self, height: int, width: int) -> tuple[int, int]:
@@ -396,17 +422,34 @@ class Codec:
     def _latent(self, pixels: np.ndarray, side: _EncoderSide) -> jax.Array:
         """l [1, h, w, C] of the padded picture."""
         left = self.require_memory(*pixels.shape[:2], "compress")
-        return side.autoencoder.encode(pixels, left)
+        finish = side.autoencoder.begin_encode(pixels, left)
+        self._prepare_coding(side, *self._coarsest(*pixels.shape[:2]))
+        return finish()
 
-    def _encoder_side(self, restore: bool) -> _EncoderSide:
+    def _prepare_coding(self, side: _EncoderSide, height: int, width: int) -> None:
+        """Compiles what coding needs, once for each size of the coarsest latent."""
+        if (height, width) in self._prepared or not self._weights.has_entropy:
+            return
+        self._prepared.add((height, width))
+        model = self.config["model"]
+        scale = self._multiple // sizes.downsampling(model)
+        shape = (1, scale * height, scale * width, model["latent_channels"])
+        latent, rate = (jax.ShapeDtypeStruct(one, np.float32) for one in (shape, (1,)))
+        _analyse.prepare(self._model, side.params, latent, rate)
+        self.entropy_model.prepare(height, width)
+
+    def _encoder_side(self, restore: bool, fast: bool = False) -> _EncoderSide:
         """What makes y and z of a picture: the model's own, or the restorer's."""
-        return self._restoring if restore else _EncoderSide(self.params, self._autoencoder)
+        if not restore:
+            return _EncoderSide(self.params, self._autoencoder(fast))
+        params = self._restoring
+        return _EncoderSide(params, self._made(params, engines.choose(self._engine, fast)))
 
     @functools.cached_property
-    def _restoring(self) -> _EncoderSide:
+    def _restoring(self) -> Mapping[str, Any]:
+        """The parameters with the restorer's among them."""
         restorer = companions.load(companions.RESTORER, self._weights, self._restorer)
-        params = companions.restoring(self.params, jax.device_put(restorer))
-        return _EncoderSide(params, Autoencoder(self.config["model"], self._model, params))
+        return companions.restoring(self.params, jax.device_put(restorer))
 
     def _reconstruct(
         self,
@@ -416,10 +459,11 @@ class Codec:
         width: int,
         left: int | None,
         style: painting.Style | None = None,
+        fast: bool = False,
     ) -> np.ndarray:
         """What is drawn of y_hat [1, h, w, C], within `left` bytes: uint8 [height, width, 3]."""
         latent = _synthesise(self._model, self.params, y_hat, np.float32([rate]))
-        return self._draw(latent, height, width, left, style)
+        return self._draw(latent, height, width, left, style, fast)
 
     def _draw(
         self,
@@ -428,6 +472,7 @@ class Codec:
         width: int,
         left: int | None,
         style: painting.Style | None,
+        fast: bool,
     ) -> np.ndarray:
         """What G makes of l_hat [1, h, w, C], painted where there is a style.
 
@@ -435,13 +480,13 @@ class Codec:
         own.
         """
         if style is None:
-            return self._autoencoder.generate(latent, height, width, left)
+            return self._autoencoder(fast).generate(latent, height, width, left)
         vqvae = self.params["vqvae"]
         latent, generator = painting.paint(
             self._model.vqvae.generator, vqvae["generator"], self._stylists, latent, style
         )
         params = {**self.params, "vqvae": {**vqvae, "generator": generator}}
-        painter = Autoencoder(self.config["model"], self._model, params)
+        painter = self._made(params, engines.OnXLA())  # compiled once for all pictures' weights
         return painter.generate(latent, height, width, left)
 
     def _style(self, style: Picture | None, strength: float) -> painting.Style | None:
@@ -452,7 +497,7 @@ class Codec:
         pixels = painting.sized(_checked_pixels(style))
         _ = self._stylists  # that there are none is known before anything is compiled
         left = self.require_memory(*pixels.shape[:2], "compress")
-        return painting.style_of(self._autoencoder.encode(pixels, left), pixels, strength)
+        return painting.style_of(self._autoencoder().encode(pixels, left), pixels, strength)
 
     @functools.cached_property
     def _stylists(self) -> Mapping[str, Any]:
@@ -465,9 +510,14 @@ class Codec:
         padding = ((0, -height % self._multiple), (0, -width % self._multiple), (0, 0))
         return np.pad(pixels, padding, mode="edge")[None]
 
-    @functools.cached_property
-    def _autoencoder(self) -> Autoencoder:
-        return Autoencoder(self.config["model"], self._model, self.params)
+    def _autoencoder(self, fast: bool = False) -> Autoencoder:
+        if fast not in self._autoencoders:
+            engine = engines.choose(self._engine, fast)
+            self._autoencoders[fast] = self._made(self.params, engine)
+        return self._autoencoders[fast]
+
+    def _made(self, params: Mapping[str, Any], engine: engines.Engine) -> Autoencoder:
+        return Autoencoder(self.config["model"], self._model, params, engine)
 
     @functools.cached_property
     def entropy_model(self) -> ExactModel:
@@ -578,18 +628,21 @@ def _checked_strength(strength: float) -> float:
 def _program(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compiled once for each model and shape, whatever the codec object.
 
-    Raises WeightsError where the parameters are not those of the model.
+    Its `prepare` compiles for shapes in place of arrays. Raises WeightsError where the parameters
+    are not those of the model.
     """
     compiled = jax.jit(function, static_argnums=0)
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        try:
+        with fitting():
             return compiled(*arguments)
-        except FlaxError as error:
-            reason = str(error).splitlines()[0]
-            raise WeightsError(f"The weights do not fit their own config: {reason}") from error
 
+    def prepare(*arguments: Any) -> None:
+        with fitting():
+            compiled.lower(*arguments).compile()
+
+    run.prepare = prepare
     return run
 
 

@@ -43,6 +43,9 @@ MAKER = "glc_jax"
 """What EXIF names as the software of pictures that were decoded here."""
 
 _ORIENTATION, _SOFTWARE = 0x0112, 0x0131  # EXIF tags
+PNG_LEVEL = 4
+"""Of deflate: 1 % more bytes than at Pillow's own level 6, in less than half of the time."""
+
 _WITH_EXIF = frozenset(("AVIF", "HEIF", "JPEG", "JXL", "PNG", "WEBP"))
 _WITH_QUALITY = frozenset(("AVIF", "HEIF", "JPEG", "JXL", "WEBP"))
 
@@ -264,6 +267,8 @@ def encode(image: np.ndarray, name: str, quality: int | None = None) -> bytes:
         options = {"quality": 95, "subsampling": 0, **options}
     elif kind in ("WEBP", "JXL") and quality is None:
         options = {"lossless": True}
+    elif kind == "PNG":
+        options["compress_level"] = PNG_LEVEL
     if kind in _WITH_EXIF:
         options["exif"] = _made_here()
     buffer = io.BytesIO()

@@ -39,6 +39,8 @@ def main() -> int:
     parser.add_argument("--files", nargs="+", type=pathlib.Path, help="pictures or folders")
     parser.add_argument("--sizes", nargs="+", metavar="WIDTHxHEIGHT", help="of pictures to code")
     parser.add_argument("--max-memory", help="with --sizes: what each process may take")
+    parser.add_argument("--engine", help="with --sizes: xla or openvino (default: as glc chooses)")
+    parser.add_argument("--fast", action="store_true", help="with --sizes: as glc --fast")
     parser.add_argument("--repeats", type=int, default=1, help="with --sizes: runs that count")
     parser.add_argument("--plot", type=pathlib.Path, help="with --sizes: picture to write")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.0, 1.0, 2.0, 3.0])

@@ -69,13 +69,13 @@ def test_the_file_agrees_with_the_float_model(codec, image, data):
 def test_a_preview_by_weights_without_a_map_draws_a_quarter_of_the_pixels(
     codec, image, data, monkeypatch
 ):
-    drawn, generate = [], codec._autoencoder.generate
+    drawn, generate = [], codec._autoencoder().generate
 
     def noted(latent, height, width, left):
         drawn.append((latent.shape, height, width))
         return generate(latent, height, width, left)
 
-    monkeypatch.setattr(codec._autoencoder, "generate", noted)
+    monkeypatch.setattr(codec._autoencoder(), "generate", noted)
     preview = codec.decompress(data, preview=True)
     assert preview.shape == image.shape == (100, 60, 3)
     assert drawn == [((1, 14, 8, small_model.CHANNELS), 50, 30)]  # of 112 x 64 padded pixels

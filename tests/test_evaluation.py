@@ -29,8 +29,9 @@ class FakeCodec:
         self.fingerprint = name.encode()
         self.broken = broken
         self.compressed = 0
+        self.fast = set()
 
-    def compress(self, image, rate):
+    def compress(self, image, rate, fast=False):
         if image.shape[:2] in self.broken:
             raise BitstreamError("this size is beyond me.")
         self.compressed += 1
@@ -38,7 +39,8 @@ class FakeCodec:
         Image.fromarray(image).save(buffer, "JPEG", quality=int(10 + 20 * rate))
         return buffer.getvalue()
 
-    def decompress(self, data):
+    def decompress(self, data, fast=False):
+        self.fast.add(fast)
         return np.asarray(Image.open(io.BytesIO(data)))
 
     def estimate(self, image, rate):
@@ -48,10 +50,10 @@ class FakeCodec:
 class OneColour(FakeCodec):
     """Five bytes for a picture of at most 255 x 255."""
 
-    def compress(self, image, rate):
+    def compress(self, image, rate, fast=False):
         return bytes([*image.shape[:2], *image.mean((0, 1)).astype(np.uint8)])
 
-    def decompress(self, data):
+    def decompress(self, data, fast=False):
         return np.full((*data[:2], 3), list(data[2:]), np.uint8)
 
 
@@ -140,6 +142,14 @@ def test_numbers_are_those_of_the_files(folder, tmp_path):
     for name in ("bytes", "bpp", "bpp_estimated", "psnr"):
         np.testing.assert_allclose(row[name], np.mean([item[name] for item in low]))
     assert [item["warm"] for item in found["items"]] == [False, True, True, True]
+
+
+def test_the_fast_mode_is_measured_and_said(folder, tmp_path):
+    usual, quick = FakeCodec(), FakeCodec()
+    run(folder, tmp_path / "report", usual)
+    found = run(folder, tmp_path / "report", quick, fast=True)
+    assert (usual.fast, quick.fast) == ({False}, {True})  # and nothing of the usual is taken over
+    assert [method["label"] for method in found["methods"]] == ["GLC fake, fast"]
 
 
 def row(method, point, bpp, value, **more):
@@ -243,7 +253,7 @@ def test_encoders_match_the_sizes_of_this_run(folder, tmp_path):
     """Other weights give other sizes, and so other files of the encoders beside them."""
 
     class Coarser(FakeCodec):
-        def compress(self, image, rate):
+        def compress(self, image, rate, fast=False):
             return super().compress(image, rate / 2)
 
     def sizes(found):
@@ -288,7 +298,7 @@ def test_features_are_kept_for_one_patch_size_and_network(folder, tmp_path, monk
 
 def test_an_interrupted_run_continues(folder, tmp_path):
     class Interrupted(FakeCodec):
-        def compress(self, image, rate):
+        def compress(self, image, rate, fast=False):
             if self.compressed == 3:
                 raise KeyboardInterrupt
             return super().compress(image, rate)

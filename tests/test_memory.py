@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glc_jax import autoencoder, bitstream, codec, memory, weights
+from glc_jax import autoencoder, bitstream, codec, engines, memory, weights
 from glc_jax.errors import InputError, TooLargeError
 from glc_jax.evaluation import quality
 from glc_jax.models import glc, sizes
@@ -123,7 +123,7 @@ def loaded(tmp_path_factory):
 
 @pytest.mark.parametrize("operation", ["compress", "decompress"])
 def test_a_large_picture_needs_what_the_smallest_plan_does(loaded, operation):
-    made = codec.Codec(loaded)._autoencoder
+    made = codec.Codec(loaded)._autoencoder()
     height, width = 4000, 6000
     of_encoder = operation == "compress"
     network, scale = (made._encoder, 1) if of_encoder else (made._generator, 4)
@@ -141,9 +141,9 @@ def test_a_large_picture_needs_what_the_smallest_plan_does(loaded, operation):
 
 def test_what_is_drawn_is_cut_from_the_top_left(loaded, monkeypatch):
     pixels = np.arange(16 * 32 * 3).reshape(1, 16, 32, 3).astype(np.uint8)
-    monkeypatch.setattr(autoencoder, "_generate_whole", lambda model, params, latent: pixels)
+    monkeypatch.setattr(engines.OnXLA, "run", lambda *arguments: pixels)
     latent = np.zeros((1, 4, 8, small_model.CHANNELS), np.float32)
-    found = codec.Codec(loaded)._autoencoder.generate(latent, 9, 30)
+    found = codec.Codec(loaded, engine="xla")._autoencoder().generate(latent, 9, 30)
     np.testing.assert_array_equal(found, pixels[0, :9, :30])
 
 
@@ -157,7 +157,7 @@ def test_codec_refuses_before_it_allocates(loaded, monkeypatch):
     }
     monkeypatch.setattr(memory, "resident_bytes", lambda: 1000)
     for name, call in calls.items():
-        needed = codec.Codec(loaded)._autoencoder.needed_bytes(48, 64, name)
+        needed = codec.Codec(loaded)._autoencoder().needed_bytes(48, 64, name)
         assert codec.Codec(loaded, needed + 1000).require_memory(48, 64, name) == needed
         tight = codec.Codec(loaded, max_memory=needed + 999)
         with pytest.raises(TooLargeError, match=f"64 x 48 pixels need about .* to {name}, and"):

@@ -137,7 +137,7 @@ def test_the_map_is_no_part_of_the_fingerprint(with_map, tmp_path):
 def test_codec_and_host_draw_the_same(with_map, data, monkeypatch):
     codec = glc_jax.Codec(with_map)
     monkeypatch.setattr(codec, "_reconstruct", None)
-    monkeypatch.setattr(codec._autoencoder, "generate", None)
+    monkeypatch.setattr(codec._autoencoder(), "generate", None)
     drawn = codec.decompress(data, preview=True)
     assert drawn.shape == (100, 60, 3)
     assert drawn.std() > 0

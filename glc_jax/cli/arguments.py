@@ -108,6 +108,7 @@ def _compress(commands: argparse._SubParsersAction) -> None:
     options.add_companion(command, "restorer", "what --restore uses")
     options.add_background(command)
     options.add_model(command, "which model to use")
+    options.add_fast(command)
     options.add_limits(command)
     command.set_defaults(command=coding.compress)
 
@@ -136,6 +137,7 @@ def _decompress(commands: argparse._SubParsersAction) -> None:
     options.add_model(
         command, "the model to use where it is not the packaged one that the file names"
     )
+    options.add_fast(command)
     options.add_limits(command)
     command.set_defaults(command=coding.decompress)
 
@@ -157,6 +159,7 @@ def _restore(commands: argparse._SubParsersAction) -> None:
     options.add_companion(command, "restorer", "what restores")
     options.add_background(command)
     options.add_model(command, "which model to use")
+    options.add_fast(command)
     options.add_limits(command)
     command.set_defaults(command=redrawing.restore)
 
@@ -297,6 +300,7 @@ def _evaluate(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="measure the model with its restorer as well, as compress --restore uses it",
     )
+    options.add_fast(command)
     options.add_companion(command, "restorer", "what --restore uses")
     command.add_argument(
         "--metrics",

@@ -33,6 +33,7 @@ def compress(options: argparse.Namespace) -> int:
     if options.restore:
         named["restorer"] = companions.find(companions.RESTORER, model, options.restorer).path
     load = functools.partial(process.load_for, options, path, **named)
+    how = {"restore": options.restore, "fast": options.fast}
 
     def code(job: Job, image: Any) -> tuple[bytes, dict[str, Any], str]:
         codec = load()
@@ -42,9 +43,9 @@ def compress(options: argparse.Namespace) -> int:
             target = int(options.target_bpp * width * height / 8)
         if target is None:
             rate = codec.nearest_rate(options.rate)
-            data = codec.compress(image, rate=rate, restore=options.restore)
+            data = codec.compress(image, rate=rate, **how)
         else:
-            data, rate = codec.compress_to_size(image, target_bytes=target, restore=options.restore)
+            data, rate = codec.compress_to_size(image, target_bytes=target, **how)
             asked = None if options.target_bpp is None else f"{options.target_bpp:g} bpp"
             highest = rate == codec.highest_rate
             note = facts.size_note(len(data), target, width * height, highest, asked)
@@ -75,6 +76,8 @@ def decompress(options: argparse.Namespace) -> int:
     model = None if given is None else companions.describe_model(given)
     style = None
     if options.style is not None:
+        if options.fast:
+            raise UsageError("--fast: what is painted in a style takes as long; leave it out.")
         styles.check_stylist(options.stylist, model)
         style = styles.read(options)
 
@@ -93,7 +96,7 @@ def decompress(options: argparse.Namespace) -> int:
 
     def code(job: Job, loaded: Any) -> tuple[Any, dict[str, Any], str]:
         data, header = loaded
-        how = {"preview": options.preview}
+        how = {"preview": options.preview, "fast": options.fast}
         if style is not None:
             how = {"style": style, "strength": options.style_strength}
         with messages.about(job.source):

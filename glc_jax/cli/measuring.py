@@ -82,6 +82,7 @@ def _measured(options: argparse.Namespace, path: Path, named: Mapping[str, Path]
             other_codecs=[process.load_for(options, other) for other in paths],
             degradations=degradations,
             restore=options.restore,
+            fast=options.fast,
             metrics=options.metrics,
             inception=options.inception,
             inception_sha256=options.inception_sha256 or inception_weights.SHA256,

@@ -107,6 +107,16 @@ def add_model(command: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_fast(command: argparse.ArgumentParser) -> None:
+    """--fast."""
+    command.add_argument(
+        "--fast",
+        action="store_true",
+        help="less exact and quicker: E and G compute in bfloat16 (on a CPU this needs OpenVINO: "
+        "pip install 'glc-jax[fast]')",
+    )
+
+
 def add_weights(command: argparse.ArgumentParser, what: str) -> None:
     """--weights, what for, and --plugin."""
     action = command.add_argument(

@@ -23,7 +23,7 @@ def restore(options: argparse.Namespace) -> int:
     from glc_jax import companions
 
     def draw(codec: Codec, image: np.ndarray, rate: float) -> np.ndarray:
-        return codec.restore(image, rate)
+        return codec.restore(image, rate, fast=options.fast)
 
     _check(options)
     path, found = _model(options, companions.RESTORER, options.restorer)

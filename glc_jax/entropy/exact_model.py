@@ -28,7 +28,7 @@ from glc_jax.entropy.operations import require
 from glc_jax.entropy.program import Program
 from glc_jax.entropy.range_coder import RangeDecoder, RangeEncoder
 from glc_jax.entropy.tables import RESIDUAL_LIMIT
-from glc_jax.entropy.windows import Pick, Plan
+from glc_jax.entropy.windows import Form, Pick, Plan
 from glc_jax.errors import WeightsError
 
 jax = later.module("jax")
@@ -256,6 +256,19 @@ class ExactModel:
             result[rows] = values if unit is None else values * unit[rows]
         return result
 
+    def prepare(self, height: int, width: int) -> None:
+        """Compiles what one picture needs; height, width: of the coarsest latent."""
+        known: dict[str, Form] = {}
+        for group in self.groups:
+            latent = self.latents[group.latent]
+            shape = (1, *sizes_of.shape(latent.shape, {"h": height, "w": width}))
+            known.setdefault(latent.name, Form(shape, np.dtype(np.int32)))
+            if group.program is not None:
+                inputs = [known[name] for name in group.reads]
+                plan, keep, pick = self._how(group, [x.shape for x in inputs])
+                windows.prepare(group.program, plan, self.arithmetic, inputs, keep, pick)
+                known |= {name: windows.output(plan, name) for name in keep}
+
     def needed_bytes(self, height: int, width: int) -> int:
         """The most that coding or decoding one picture takes at one time.
 
@@ -385,18 +398,23 @@ class ExactModel:
         self, group: GroupEntry, inputs: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The table of each element, and those of the program's outputs that are needed."""
+        plan, keep, pick = self._how(group, [np.shape(x) for x in inputs])
+        given, index = windows.run(group.program, plan, self.arithmetic, inputs, keep, pick)
+        return group.coder.index(np, {}) if index is None else index, given
+
+    def _how(
+        self, group: GroupEntry, shapes: Sequence[tuple[int, ...]]
+    ) -> tuple[Plan, list[str], Pick | None]:
+        """How a group's program runs, which outputs are kept, and what is picked by them."""
         program, coder = group.program, group.coder
-        plan = self._plan(group, [np.shape(x) for x in inputs])
-        pick = None
+        plan, pick = self._plan(group, shapes), None
         if coder.parameters:
             exponents = tuple(
                 (name, tuple(np.atleast_1d(program.exponents[name]).tolist()))
                 for name in coder.parameters
             )
             pick = Pick(coder.index, coder.parameters, exponents)
-        keep = sorted(set(program.exponents) & self._needed_of(group))
-        given, index = windows.run(program, plan, self.arithmetic, inputs, keep, pick)
-        return coder.index(np, {}) if index is None else index, given
+        return plan, sorted(set(program.exponents) & self._needed_of(group)), pick
 
     def _needed_of(self, group: GroupEntry) -> set[str]:
         """Names of what this group's coding and the groups after it need."""

@@ -136,6 +136,13 @@ class Plan(NamedTuple):
         return [e and (e.axis - rank, e.scale) for e in self.outputs[name]]
 
 
+class Form(NamedTuple):
+    """The shape and dtype of an array."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
 @dataclass(frozen=True)
 class Pick:
     """Something computed of outputs, element by element, and compiled with the program.
@@ -207,8 +214,7 @@ def run(
       keep: names of the outputs.
       pick: what is computed of the outputs as well, or None.
     """
-    dtypes = tuple((name, _narrowest(plan.kinds[name])) for name in keep)
-    like = None if pick is None else plan.like(pick.by)
+    fixed, like = _fixed(program, plan, arithmetic, keep, pick)
     call = _run_window if arithmetic.xp is np else _compiled()
     results: dict[str | None, np.ndarray] = {}
     with wide_enough(arithmetic):
@@ -220,10 +226,7 @@ def run(
                 for x, where in zip(inputs, plan.inputs, strict=True)
             ]
             lengths = [side.length for side in plan.sides]
-            found, picked = call(
-                *(arithmetic, program.structure, plan.sizes, plan.layout, dtypes, pick, like),
-                *(prepared, seen, np.array([starts, lengths], np.int32)),
-            )
+            found, picked = call(*fixed, prepared, seen, np.array([starts, lengths], np.int32))
             parts = {**found, **({} if picked is None else {None: picked})}
             for name, part in parts.items():
                 alike = like if name is None else name
@@ -234,6 +237,51 @@ def run(
                 _put(results[name], np.asarray(part), where, corners)
     picked = results.pop(None, None)
     return results, picked
+
+
+def prepare(
+    program: Program,
+    plan: Plan,
+    arithmetic: Arithmetic,
+    inputs: Sequence[Form],
+    keep: Sequence[str],
+    pick: Pick | None = None,
+) -> None:
+    """Compiles what `run` will need for these arguments, of whose inputs it gets the shapes."""
+    if arithmetic.xp is np:
+        return
+    fixed, _ = _fixed(program, plan, arithmetic, keep, pick)
+    place = jax.ShapeDtypeStruct((2, len(plan.sides)), np.int32)
+    seen = [
+        jax.ShapeDtypeStruct(_window_shape(x.shape, where, plan.sides), x.dtype)
+        for x, where in zip(inputs, plan.inputs, strict=True)
+    ]
+    with wide_enough(arithmetic):
+        _compiled().lower(*fixed, program.prepared(arithmetic), seen, place).compile()
+
+
+def _window_shape(
+    shape: Sequence[int], where: Sequence[Extent | None], sides: Sequence[Side]
+) -> tuple[int, ...]:
+    """Of what `_window` gives of an array of this shape."""
+    found = list(shape)
+    for extent, side in zip(where, sides, strict=True):
+        if extent is not None:
+            found[extent.axis] = int(extent.scale * side.window)
+    return tuple(found)
+
+
+def _fixed(
+    program: Program,
+    plan: Plan,
+    arithmetic: Arithmetic,
+    keep: Sequence[str],
+    pick: Pick | None,
+) -> tuple[tuple[Any, ...], str | None]:
+    """What decides a window's program, and the output that is picked like."""
+    dtypes = tuple((name, _narrowest(plan.kinds[name])) for name in keep)
+    like = None if pick is None else plan.like(pick.by)
+    return (arithmetic, program.structure, plan.sizes, plan.layout, dtypes, pick, like), like
 
 
 def _put(
@@ -264,6 +312,12 @@ def _window(
         margins[extent.axis] = (low - first, first + count - high)
     part = np.asarray(x)[tuple(inside)]
     return np.pad(part, margins) if any(map(any, margins)) else part
+
+
+def output(plan: Plan, name: str) -> Form:
+    """How `run` gives an output."""
+    kind = plan.kinds[name]
+    return Form(kind.shape, np.dtype(_narrowest(kind)))
 
 
 def bytes_of(kind: Kind) -> int:

@@ -43,16 +43,17 @@ class Compressed(NamedTuple):
 class GLC:
     """A GLC model; a point is a rate.
 
-    id: its name in files and addresses; label: its name for a reader; options: of `compress`.
+    id: its name in files and addresses; label: its name for a reader; options: of `compress`;
+    fast: as `Codec` has it.
     """
 
     suffix = ".glc"
     options: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, codec: Codec, method_id: str = "glc") -> None:
-        self.codec = codec
+    def __init__(self, codec: Codec, method_id: str = "glc", fast: bool = False) -> None:
+        self.codec, self.fast = codec, fast
         self.id = method_id
-        self.label = f"GLC {codec.config['name']}"
+        self.label = f"GLC {codec.config['name']}" + (", fast" if fast else "")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -61,17 +62,18 @@ class GLC:
             "weights": self.codec.config["name"],
             "fingerprint": self.codec.fingerprint.hex(),
             "provenance": getattr(self.codec, "provenance", {}),
+            **({"fast": True} if self.fast else {}),
         }
 
     def compress(self, image: np.ndarray, rate: float) -> Compressed:
         """The file of a picture at a rate."""
         start = time.perf_counter()
-        data = self.codec.compress(image, rate=rate, **self.options)
+        data = self.codec.compress(image, rate=rate, fast=self.fast, **self.options)
         return Compressed(data, {"rate": rate}, time.perf_counter() - start)
 
     def decompress(self, data: bytes) -> np.ndarray:
         """uint8 [H, W, 3]."""
-        return self.codec.decompress(data)
+        return self.codec.decompress(data, fast=self.fast)
 
     def estimated_bits(self, image: np.ndarray, rate: float) -> float | None:
         """The float model's estimate, y and z together, which papers report."""
@@ -84,9 +86,9 @@ class Restored(GLC):
 
     options = MappingProxyType({"restore": True})
 
-    def __init__(self, codec: Codec) -> None:
+    def __init__(self, codec: Codec, fast: bool = False) -> None:
         """Raises WeightsError where there is no restorer of the model."""
-        super().__init__(codec, "glc-restore")
+        super().__init__(codec, "glc-restore", fast)
         self.label += ", restored"
         self.restorer = codec.restorer
 

@@ -50,13 +50,13 @@ class Meter:
     def __init__(self) -> None:
         self.notes: dict[str, list[dict[str, float]]] = {phase: [] for phase in PHASES}
 
-    def __call__(self, phase: str, function: Callable[..., T], *arguments: Any) -> T:
+    def __call__(self, phase: str, function: Callable[..., T], *arguments: Any, **more: Any) -> T:
         """The function's result; JAX's arrays in it are waited for."""
         import jax
 
         _forget_peak()
         wall, cpu = time.perf_counter(), time.process_time()
-        result = jax.block_until_ready(function(*arguments))
+        result = jax.block_until_ready(function(*arguments, **more))
         self.notes[phase].append(
             {
                 "seconds": time.perf_counter() - wall,
@@ -72,13 +72,15 @@ class Meter:
         return {phase: _summary(notes) for phase, notes in self.notes.items()}
 
 
-def measure(codec: Codec, image: np.ndarray, rate: float, repeats: int) -> dict[str, Any]:
+def measure(
+    codec: Codec, image: np.ndarray, rate: float, repeats: int, fast: bool = False
+) -> dict[str, Any]:
     """Codes and decodes a picture 1 + `repeats` times; the first run compiles."""
     meter, peak = Meter(), _peak_bytes()
     height, width = image.shape[:2]
     level = bitstream.nearest_level(rate, codec.highest_rate)
     for _ in range(1 + repeats):
-        side = codec._encoder_side(restore=False)
+        side = codec._encoder_side(restore=False, fast=fast)
         latent = meter("E", codec._latent, image, side)
         data = meter("entropy coding", codec._code_latent, side, latent, image.shape, level)
         del latent
@@ -86,7 +88,7 @@ def measure(codec: Codec, image: np.ndarray, rate: float, repeats: int) -> dict[
         y_hat = meter("entropy decoding", codec._decode_latent, container)
         left = codec.require_memory(height, width, "decompress")
         rate = container.rate(codec.highest_rate)
-        meter("G", codec._reconstruct, y_hat, rate, height, width, left)
+        meter("G", codec._reconstruct, y_hat, rate, height, width, left, fast=fast)
     found = meter.summary()
     return {
         "width": width,
@@ -138,12 +140,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("height", type=int)
     parser.add_argument("--weights", help="packaged name or file (default: the packaged model)")
     parser.add_argument("--max-memory", help="such as 4GB")
+    parser.add_argument("--engine", help="xla or openvino (default: as `glc` chooses)")
+    parser.add_argument("--fast", action="store_true", help="as glc --fast")
     parser.add_argument("--rate", type=float, default=1.5)
     parser.add_argument("--repeats", type=int, default=1)
     options = parser.parse_args(arguments)
-    codec = codecs.load(options.weights, options.max_memory)
+    codec = codecs.load(options.weights, options.max_memory, engine=options.engine)
     image = picture(options.width, options.height)
-    print(json.dumps(measure(codec, image, options.rate, options.repeats)))
+    found = measure(codec, image, options.rate, options.repeats, options.fast)
+    print(json.dumps(found))
     return 0
 
 

@@ -29,6 +29,7 @@ def run(
     other_codecs: Sequence[methods.Codec] = (),
     degradations: Sequence[Degradation] = (),
     restore: bool = False,
+    fast: bool = False,
     metrics: Iterable[str] = quality.DEFAULT_PAIR_METRICS,
     inception: str | os.PathLike | None = None,
     inception_sha256: str = inception_weights.SHA256,
@@ -51,6 +52,7 @@ def run(
       degradations: of `glc_jax.data.degrade`; every picture is coded with each of them instead of
         as it is, and measured against the picture as it is.
       restore: measure `codec` once more, with its restorer (`compress(restore=True)`).
+      fast: measure the codecs in their fast mode (see `glc_jax.Codec`).
       metrics: of pairs, from `quality.PAIR_METRICS`.
       inception: path or address of FID's Inception weights; without it FID and KID are not
         computed.
@@ -80,8 +82,9 @@ def run(
     spoilt = [degradation.name for degradation in degradations]
     if len(set(spoilt)) < len(spoilt):
         raise ConfigError(f"The degradations must be different ones, not {spoilt}.")
-    tested = [methods.GLC(codec), *([methods.Restored(codec)] if restore else [])]
-    tested += [methods.GLC(each, f"glc-{i}") for i, each in enumerate(other_codecs, 2)]
+    tested = [methods.GLC(codec, fast=fast)]
+    tested += [methods.Restored(codec, fast)] if restore else []
+    tested += [methods.GLC(each, f"glc-{i}", fast) for i, each in enumerate(other_codecs, 2)]
     matched = [methods.Matched(name) for name in dict.fromkeys(against)]
     size = patch_size or dataset.patch_size
     meter = quality.PairMeter(metrics, max_memory)

@@ -94,20 +94,38 @@ class GroupNorm(Given, nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         dtype = nn.dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
-        mean, variance = (
-            jnp.repeat(moment, channels // self.groups, axis=1)[:, None, None, :]
-            for moment in moments or self._moments(x)
-        )
-        factor = jax.lax.rsqrt(variance + NORM_EPSILON) * scale
-        h = jnp.asarray((x - mean) * factor + bias, dtype)
+        if moments is None:
+            h = group_norm(x, *(one.reshape(self.groups, -1) for one in (scale, bias)))
+        else:
+            h = _normalised(x, scale, bias, moments)
+        h = jnp.asarray(h, dtype)
         return self.activation(h) if self.activation else h
 
-    def _moments(self, x: jax.Array) -> Moments:
-        b, h, w, c = x.shape
-        x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
-        x = x.reshape(b, h, w, self.groups, c // self.groups)
-        mean = x.mean((1, 2, 4))
-        return Moments(mean, ((x - mean[:, None, None, :, None]) ** 2).mean((1, 2, 4)))
+
+@jax.jit
+def group_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """GroupNorm of a whole map: [B, H, W, C], twice [groups, C / groups] -> [B, H, W, C]."""
+    moments = moments_of(x, len(scale))
+    return _normalised(x, scale.reshape(-1), bias.reshape(-1), moments)
+
+
+def _normalised(x: jax.Array, scale: jax.Array, bias: jax.Array, moments: Moments) -> jax.Array:
+    channels = x.shape[-1]
+    mean, variance = (
+        jnp.repeat(moment, channels // moment.shape[-1], axis=1)[:, None, None, :]
+        for moment in moments
+    )
+    factor = jax.lax.rsqrt(variance + NORM_EPSILON) * scale
+    return (x - mean) * factor + bias
+
+
+def moments_of(x: jax.Array, groups: int) -> Moments:
+    """Those of a whole map [B, H, W, C]."""
+    b, h, w, c = x.shape
+    x = x.astype(jnp.promote_types(jnp.float32, x.dtype))
+    x = x.reshape(b, h, w, groups, c // groups)
+    mean = x.mean((1, 2, 4))
+    return Moments(mean, ((x - mean[:, None, None, :, None]) ** 2).mean((1, 2, 4)))
 
 
 class ResidualBlock(nn.Module):

@@ -68,6 +68,7 @@ def depthwise_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 _PHASE_TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
 
 
+@jax.jit
 def doubled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Nearest neighbour x2, then 3x3, zero-padded by one: [B, H, W, C] -> [B, 2H, 2W, features].
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from glc_jax import weights
-from glc_jax.models.blocks import NORM_EPSILON, GroupNorm
+from glc_jax.models.blocks import NORM_EPSILON, GroupNorm, moments_of
 from glc_jax.models.vqvae import Generator
 
 EPSILON = 1e-5
@@ -91,7 +91,7 @@ def _draw(
         if not isinstance(module, GroupNorm) or context.method_name != "__call__":
             return call(*args, **kwargs)
         x, path, own = args[0], "/".join(module.path), module.variables["params"]
-        groups = module._moments(x)
+        groups = moments_of(x, module.groups)
         repeats = x.shape[-1] // module.groups
         mean, variance = (jnp.repeat(m, repeats, axis=1) for m in groups)
         factor = jax.lax.rsqrt(variance + NORM_EPSILON)

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glc_jax.engines import Engine, OnXLA
 from glc_jax.models.blocks import Moments
 from glc_jax.tiles.maps import Memory, Readable, Strips
 from glc_jax.tiles.plan import Plan, tile_shape
-from glc_jax.tiles.stages import Chain, margin, program
+from glc_jax.tiles.stages import Chain, Piece, margin, run_window
 
 IN_FLIGHT = 2
 """Tiles that are computed while others are read and written."""
@@ -35,6 +36,7 @@ def run(
     target: Writable,
     memory: Memory,
     finish: Callable[[jax.Array], jax.Array] | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Runs a network.
 
@@ -46,8 +48,9 @@ def run(
       memory: for the maps between.
       target: where its output goes, each tile having passed `finish`.
       finish: a function of each position by itself, compiled with the last stages.
+      engine: what runs it; None: XLA.
     """
-    sweep = _Sweep(chain, [params[name] for name in chain.names])
+    sweep = _Sweep(chain, [params[name] for name in chain.names], engine or OnXLA())
     maps: list[Readable] = [source]
     known: Moments | None = None  # of the last map, where the next stage normalises it
     for first, last in itertools.pairwise(plan.cuts):
@@ -83,8 +86,8 @@ def run(
 class _Sweep:
     """One pass over all tiles of the maps before a piece of the chain."""
 
-    def __init__(self, chain: Chain, params: Sequence[Mapping]) -> None:
-        self.chain, self.params = chain, params
+    def __init__(self, chain: Chain, params: Sequence[Mapping], engine: Engine) -> None:
+        self.chain, self.params, self.engine = chain, params, engine
 
     def __call__(
         self,
@@ -100,7 +103,7 @@ class _Sweep:
     ) -> Moments | None:
         """Writes what stages first .. last make of the maps, and gives its moments if asked."""
         stages = self.chain.stages[first:last]
-        compiled = program(stages, measure, output is not None, finish)
+        piece = Piece(stages, measure, output is not None, finish)
         before, after = self.chain.points[first].scale, self.chain.points[last].scale
         up, down = after[0] * before[1], after[1] * before[0]
         height, width = maps[0].height, maps[0].width
@@ -113,7 +116,7 @@ class _Sweep:
             tile, sums = result
             if measure:
                 seen = min(rows, height - row) * min(columns, width - column)
-                merged.add(seen * up**2 // down**2, *sums)
+                merged.add(seen * up**2 // down**2, *map(np.asarray, sums))
             if output is not None:
                 output.write(row * up // down, column * up // down, np.asarray(tile)[0])
 
@@ -128,11 +131,13 @@ class _Sweep:
                     each.window(*corner, rows + 2 * border, columns + 2 * border) for each in maps
                 )
                 place = np.array([*corner, height, width], np.int32)
-                waiting.append((row, column, compiled(params, tuple(moments), windows, place)))
+                result = self.engine.run(run_window, piece, params, tuple(moments), windows, place)
+                waiting.append((row, column, result))
                 if len(waiting) > IN_FLIGHT:
                     collect(*waiting.popleft())
         while waiting:
             collect(*waiting.popleft())
+        self.engine.rest()
         return merged.moments(self.chain.norm_groups) if measure else None
 
 

@@ -5,7 +5,6 @@ The chain comes from the network's own parts (`models.blocks.Part`); nothing her
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -146,19 +145,24 @@ class Sums(NamedTuple):
     squares: jax.Array
 
 
-@functools.cache
-def program(
-    stages: tuple[Stage, ...], measure: bool, keep: bool, finish: Callable | None
-) -> Callable[..., tuple[jax.Array | None, Sums | None]]:
-    """The compiled `run_window` of a piece of a chain; it is compiled once per shape of window."""
-    return jax.jit(functools.partial(run_window, stages, measure, keep, finish))
+class Piece(NamedTuple):
+    """A piece of a chain, and what is wanted of it.
+
+    Attributes:
+      stages: the piece.
+      measure: whether `Sums` of the last map are wanted.
+      keep: whether the last map itself is.
+      finish: a function that the last map still passes, or None.
+    """
+
+    stages: tuple[Stage, ...]
+    measure: bool
+    keep: bool
+    finish: Callable[[jax.Array], jax.Array] | None
 
 
 def run_window(
-    stages: tuple[Stage, ...],
-    measure: bool,
-    keep: bool,
-    finish: Callable[[jax.Array], jax.Array] | None,
+    piece: Piece,
     params: tuple[Mapping, ...],
     moments: tuple[Moments | None, ...],
     windows: tuple[jax.Array, ...],
@@ -167,10 +171,7 @@ def run_window(
     """A piece of a chain over one window.
 
     Args:
-      stages: the piece.
-      measure: whether `Sums` of the last map are wanted.
-      keep: whether the last map itself is.
-      finish: a function that the last map still passes, or None.
+      piece: what is computed.
       params: of each stage's module.
       moments: of the whole map, for each stage that normalises.
       windows: the maps before the first stage, each [1, h, w, C], with zeros beyond the picture;
@@ -180,6 +181,7 @@ def run_window(
     Returns:
       The last map behind the last stage, the margin cut off, and the sums; None what is not wanted.
     """
+    stages, measure, keep, finish = piece
     border = margin(stages)
     maps = tuple(to_model_range(w) if w.dtype == jnp.uint8 else w for w in windows)
     height, width = maps[0].shape[1:3]

@@ -18,7 +18,8 @@ HEIGHT, WIDTH = 48, 64
 class StandIn:
     """A codec whose files have 100 bytes of payload at rate 0 and 400 at rate 3.
 
-    Restored they have 5 less. A style is its first value.
+    Restored they have 5 less, fast ones 7 more. A style is its first value; what is drawn fast is
+    brighter by 1.
     """
 
     highest_rate = 3.0
@@ -40,32 +41,34 @@ class StandIn:
             raise InputError(f"rate {rate} is not within 0 .. 3.")
         return bitstream.rate_of(bitstream.nearest_level(rate, 3), 3)
 
-    def compress(self, image, rate, restore=False):
+    def compress(self, image, rate, restore=False, fast=False):
         assert restore == (self.restorer is not None)
         height, width, _ = image.shape
-        payload = bytes(round(100 + 100 * rate) - 5 * restore)
+        payload = bytes(round(100 + 100 * rate) - 5 * restore + 7 * fast)
         return bitstream.serialise(
             bitstream.Container(
                 width, height, bitstream.nearest_level(rate, 3), self.fingerprint, payload, 0, 7
             )
         )
 
-    def compress_to_size(self, image, target_bytes, restore=False):
-        files = {rate: self.compress(image, rate, restore) for rate in (3.0, 2.0, 1.0, 0.0)}
+    def compress_to_size(self, image, target_bytes, restore=False, fast=False):
+        files = {rate: self.compress(image, rate, restore, fast) for rate in (3.0, 2.0, 1.0, 0.0)}
         fitting = [rate for rate, data in files.items() if len(data) <= target_bytes]
         rate = fitting[0] if fitting else 0.0
         return files[rate], rate
 
-    def decompress(self, data, max_pixels, preview=False, style=None, strength=None):
+    def decompress(self, data, max_pixels, preview=False, style=None, strength=None, fast=False):
         container = bitstream.parse(data, max_pixels=max_pixels)
         if container.fingerprint != self.fingerprint:
             raise BitstreamError("other weights.")
-        image = np.full((container.height, container.width, 3), 9 if preview else 200, np.uint8)
+        image = np.full(
+            (container.height, container.width, 3), 9 if preview else 200 + fast, np.uint8
+        )
         return image if style is None else self.styled(image, style, strength)
 
-    def restore(self, image, rate):
+    def restore(self, image, rate, fast=False):
         assert self.restorer is not None
-        return np.full_like(image, 100 + 10 * rate)
+        return np.full_like(image, 100 + 10 * rate + fast)
 
     def stylise(self, image, style, strength, rate):
         return self.styled(np.full_like(image, 100 + 10 * rate), style, strength)

@@ -46,6 +46,21 @@ def test_there_and_back(here, capsys):
     assert files() == ["photo.glc", "photo.jpg", "photo.png"]
 
 
+def test_fast_reaches_the_codec(here, capsys):
+    picture("a.png")
+    assert cli.run(["compress", "a.png", "-o", "slow.glc"]) == 0
+    assert cli.run(["compress", "a.png", "-o", "fast.glc", "--fast"]) == 0
+    assert os.path.getsize("fast.glc") == os.path.getsize("slow.glc") + 7
+    assert cli.run(["compress", "a.png", "-o", "small.glc", "--fast", "--target-bytes", "300"]) == 0
+    assert bitstream.parse(Path("small.glc").read_bytes()).payload[7:] != b""
+    assert cli.run(["decompress", "fast.glc", "--fast"]) == 0
+    assert (images.read("fast.png") == 201).all()
+    capsys.readouterr()
+    assert cli.run(["decompress", "fast.glc", "--fast", "--style", "a.png", "-o", "x.png"]) == 2
+    assert "painted in a style takes as long" in said(capsys)[0]
+    assert "x.png" not in files()
+
+
 def test_quiet(here, capsys):
     picture("photo.png")
     assert cli.run(["compress", "-q", "photo.png"]) == 0
@@ -181,7 +196,7 @@ def test_pipes(here, monkeypatch, capsys):
 
 def test_named_pipes_are_read_once(here):
     """As the shell's <(command) gives them. Whoever opens them again gets what is no picture."""
-    pipe, data = Path("pipe"), picture("photo.png").read_bytes()
+    pipe, data = here / "pipe", picture("photo.png").read_bytes()
     os.mkfifo(pipe)
 
     def write() -> None:
@@ -296,7 +311,7 @@ def test_files_are_read_and_written_beside_the_coding(here, capsys, monkeypatch,
         most[0] = max(most[0], ahead[0])
         return found
 
-    def counted_compress(self, image, rate, restore):
+    def counted_compress(self, image, rate, restore, fast):
         assert threading.current_thread() is threading.main_thread()
         time.sleep(0.05)
         ahead[0] -= 1
@@ -534,7 +549,7 @@ def test_wrong_usage(here, capsys, arguments):
     ],
 )
 def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, status, says):
-    def fail(self, image, rate, restore):
+    def fail(self, image, rate, restore, fast):
         raise failure
 
     monkeypatch.setattr(StandIn, "compress", fail)
@@ -548,7 +563,7 @@ def test_failure_midway_leaves_nothing(here, capsys, monkeypatch, failure, statu
 def test_interrupt_that_other_code_swallows_still_stops(here, capsys, monkeypatch):
     """JAX drops exceptions raised in its callbacks, and turns some into others."""
 
-    def swallow(self, image, rate, restore):
+    def swallow(self, image, rate, restore, fast):
         with contextlib.suppress(KeyboardInterrupt):
             process.interrupt(15, None)
         raise InputError("what the interrupt was turned into.")
@@ -576,7 +591,7 @@ def test_signal_ends_the_process(here, number):
 
 
 def test_defects_of_ours_keep_their_traceback(here, monkeypatch):
-    def fail(self, image, rate, restore):
+    def fail(self, image, rate, restore, fast):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(StandIn, "compress", fail)

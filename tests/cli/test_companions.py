@@ -59,9 +59,9 @@ def test_a_restorer_of_ones_own(here, companion, monkeypatch):
     monkeypatch.setattr(weights, "packaged", dict)
     compress = StandIn.compress
 
-    def noted(self, image, rate, restore):
+    def noted(self, image, rate, restore, fast):
         used.append(self.restorer)
-        return compress(self, image, rate, restore)
+        return compress(self, image, rate, restore, fast)
 
     monkeypatch.setattr(StandIn, "compress", noted)
     picture("a.png")
@@ -91,6 +91,8 @@ def test_restore(here, companion, capsys):
         }.items()
     )
     assert value("new.png") == 110
+    assert cli.run(["restore", "photo.jpg", "--rate", "1", "-o", "fast.png", "--fast"]) == 0
+    assert value("fast.png") == 111
     for quality in ("10", "90"):
         assert cli.run(["restore", "photo.jpg", "-o", f"{quality}.jpg", "--quality", quality]) == 0
     assert images.read("10.jpg").shape == (HEIGHT, WIDTH, 3)

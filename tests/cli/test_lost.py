@@ -32,7 +32,7 @@ def test_an_interrupted_folder_goes_on(here, capsys, monkeypatch):
         picture(f"in/{name}.png")
     done, compress = [], StandIn.compress
 
-    def counted(self, image, rate, restore):
+    def counted(self, image, rate, restore, fast):
         if len(done) == 2:
             done.append("interrupted")
             raise KeyboardInterrupt
@@ -57,7 +57,7 @@ def test_a_file_that_comes_meanwhile_is_not_replaced(here, capsys, monkeypatch):
     picture("photo.png")
     compress = StandIn.compress
 
-    def slow(self, image, rate, restore):
+    def slow(self, image, rate, restore, fast):
         Path("photo.glc").write_bytes(b"another's")
         return compress(self, image, rate)
 

@@ -1,0 +1,187 @@
+"""What E and G run on: XLA, or on a CPU OpenVINO, which is quicker, where it is installed.
+
+An engine runs functions `function(fixed, params, *arrays)`: fixed is hashable and decides what is
+computed, params are the weights, arrays a tree of arrays. Their results are read by `np.asarray`,
+which waits for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib.util
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from glc_jax.errors import ConfigError, InputError
+
+XLA, OPENVINO = "xla", "openvino"
+
+KEPT_BYTES = 2**28
+"""Weights of the OpenVINO programs that are kept; each program has a copy of its own."""
+
+
+class Engine(Protocol):
+    """What runs functions. dtype: what convolutions are computed in; None: the parameters'."""
+
+    name: str
+    dtype: Any
+
+    def run(self, function: Callable[..., Any], fixed: Hashable, params: Any, *arrays: Any) -> Any:
+        """The function's result, perhaps before it is computed."""
+
+    def prepare(
+        self, function: Callable[..., Any], fixed: Hashable, params: Any, *shapes: Any
+    ) -> None:
+        """What `run` will be asked for soon, with shapes and dtypes in place of arrays."""
+
+    def rest(self) -> None:
+        """Lets go of what is only needed while functions run."""
+
+
+def choose(name: str | None, fast: bool) -> Engine:
+    """The engine of a name; None: OpenVINO on a CPU where it is installed, or else XLA.
+
+    fast: in bfloat16, where the machine has instructions for it.
+
+    Raises InputError where there is no such engine, or it is not installed or not faster here.
+    """
+    on_cpu = jax.default_backend() == "cpu"
+    if name is None and on_cpu and importlib.util.find_spec("openvino"):
+        return OpenVINO(fast, None if fast else OnXLA())
+    if name == OPENVINO:
+        return OpenVINO(fast)
+    name = name or XLA
+    if name != XLA:
+        raise InputError(f"There is no engine {name!r}: {XLA} or {OPENVINO}.")
+    if fast and on_cpu:
+        raise InputError(
+            "The fast mode needs OpenVINO on a CPU, since XLA is no faster there: "
+            "pip install 'glc-jax[fast]'."
+        )
+    return OnXLA(jnp.bfloat16 if fast else None)
+
+
+class OnXLA:
+    """Functions compiled by XLA, whose programs all engines share."""
+
+    name = XLA
+
+    def __init__(self, dtype: Any = None) -> None:
+        self.dtype = dtype
+
+    def run(self, function: Callable[..., Any], fixed: Hashable, params: Any, *arrays: Any) -> Any:
+        return _jitted(function)(fixed, params, *arrays)
+
+    def prepare(
+        self, function: Callable[..., Any], fixed: Hashable, params: Any, *shapes: Any
+    ) -> None:
+        pass
+
+    def rest(self) -> None:
+        pass
+
+
+@functools.cache
+def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
+    return jax.jit(function, static_argnums=0)
+
+
+class _Kept(NamedTuple):
+    """A program on its way, the tree of its results, and its weights, whose ids stay theirs."""
+
+    program: Future
+    results: Any
+    weight_bytes: int
+    params: Any
+
+
+class OpenVINO:
+    """Functions compiled by OpenVINO; its programs hold their weights.
+
+    They are compiled and run one after another in a thread of their own, so that the caller can
+    prepare what comes next meanwhile.
+
+    Args:
+      fast: see `choose`.
+      otherwise: what runs functions that cannot be translated, as another release of JAX may trace
+        them; None: `ConfigError`.
+    """
+
+    name, dtype = OPENVINO, None
+
+    def __init__(self, fast: bool, otherwise: Engine | None = None) -> None:
+        from glc_jax import openvino_program
+
+        openvino_program.require()
+        self._fast, self._otherwise = fast, otherwise
+        self._programs: OrderedDict[Any, _Kept] = OrderedDict()
+        self._thread = ThreadPoolExecutor(1, "glc-openvino")
+
+    def prepare(
+        self, function: Callable[..., Any], fixed: Hashable, params: Any, *shapes: Any
+    ) -> None:
+        with contextlib.suppress(ConfigError):  # which `run` will tell
+            self._kept(function, fixed, params, shapes)
+
+    def run(self, function: Callable[..., Any], fixed: Hashable, params: Any, *arrays: Any) -> Any:
+        arrays = jax.tree.map(np.asarray, arrays)
+        try:
+            kept = self._kept(function, fixed, params, arrays)
+        except ConfigError as error:
+            if self._otherwise is None:
+                raise
+            warnings.warn(f"{error} XLA computes it, which takes longer.", stacklevel=2)
+            return self._otherwise.run(function, fixed, params, *arrays)
+        leaves = jax.tree.leaves(arrays)
+        future = self._thread.submit(lambda: kept.program.result()(*leaves))
+        count = kept.results.num_leaves
+        return jax.tree.unflatten(kept.results, [_Result(future, i) for i in range(count)])
+
+    def rest(self) -> None:
+        for kept in self._programs.values():
+            kept.program.result().rest()
+
+    def _kept(self, function, fixed, params, arrays) -> _Kept:
+        """The program for arrays of these shapes; those that were not used for longest go."""
+        leaves, given = jax.tree.flatten(arrays)
+        shapes = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves]
+        of = tuple(id(leaf) for leaf in jax.tree.leaves(params))
+        key = (function, fixed, of, given, *((one.shape, one.dtype.name) for one in shapes))
+        if key not in self._programs:
+            self._programs[key] = self._made(function, fixed, params, given, shapes)
+        self._programs.move_to_end(key)
+        kept = self._programs[key]
+        while len(self._programs) > 1 and self._weight_bytes() > KEPT_BYTES:
+            self._programs.popitem(last=False)
+        return kept
+
+    def _weight_bytes(self) -> int:
+        return sum(kept.weight_bytes for kept in self._programs.values())
+
+    def _made(self, function, fixed, params, given, shapes) -> _Kept:
+        from glc_jax import openvino_program
+
+        def of_leaves(*leaves: jax.Array) -> Any:
+            return function(fixed, params, *jax.tree.unflatten(given, leaves))
+
+        traced = openvino_program.trace(of_leaves, shapes)
+        program = self._thread.submit(traced.compile, self._fast)
+        return _Kept(program, traced.results, traced.weight_bytes, params)
+
+
+class _Result:
+    """An array that a program will have given."""
+
+    def __init__(self, future: Future, number: int) -> None:
+        self._future, self._number = future, number
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self._future.result()[self._number], dtype)

@@ -1,0 +1,481 @@
+"""A function of JAX as a program of OpenVINO, which is quicker on a CPU and less exact.
+
+`trace` follows the function as JAX traces it, so that there is one description of each network.
+Every value keeps the order of axes in which OpenVINO likes it: what comes out of a convolution is
+kept channels first, whatever the order is in JAX, and is only turned where an operation needs it.
+
+A few functions are known by their names and become one operation of OpenVINO's each (`KNOWN`):
+jitted functions of this package that OpenVINO would not recognise by their parts.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from glc_jax.errors import ConfigError, InputError
+from glc_jax.models.blocks import NORM_EPSILON
+
+MISSING = "The fast mode needs OpenVINO: pip install 'glc-jax[fast]'."
+
+
+@functools.cache
+def _openvino() -> tuple[Any, Any]:
+    """(openvino, its operations)."""
+    # This part of it sends news of the import to its makers; without it nothing is sent.
+    unwanted = "openvino.tools.ovc"
+    absent = unwanted not in sys.modules
+    if absent:
+        sys.modules[unwanted] = None  # type: ignore[assignment]
+    try:
+        import openvino
+        from openvino import opset13
+    except ImportError as error:
+        raise InputError(MISSING) from error
+    finally:
+        if absent:
+            del sys.modules[unwanted]
+    return openvino, opset13
+
+
+def require() -> None:
+    """Raises InputError where OpenVINO is not installed."""
+    _openvino()
+
+
+class Program:
+    """A compiled function: `program(*arrays)` gives its results as NumPy arrays, in a list."""
+
+    def __init__(self, compiled: Any) -> None:
+        self._compiled, self._request = compiled, compiled.create_infer_request()
+
+    def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
+        found = self._request.infer([np.ascontiguousarray(a) for a in arrays], share_inputs=True)
+        return [found[i] for i in range(len(self._compiled.outputs))]
+
+    def rest(self) -> None:
+        """Lets go of the memory in which it computes."""
+        self._compiled.release_memory()
+
+
+class Traced(NamedTuple):
+    """A function in OpenVINO's operations.
+
+    Attributes:
+      model: an openvino.Model.
+      results: the tree of what the function returns.
+      weight_bytes: of the constants in the model.
+    """
+
+    model: Any
+    results: Any
+    weight_bytes: int
+
+    def compile(self, fast: bool) -> Program:
+        """The program, in bfloat16 where it is to be fast and the processor can; else float32."""
+        openvino, _ = _openvino()
+        core = openvino.Core()
+        reduced = fast and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        hints = {
+            "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        return Program(core.compile_model(self.model, "CPU", hints))
+
+
+def trace(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct]) -> Traced:
+    """A function of arrays of these shapes.
+
+    Args:
+      function: arrays -> array or tree of arrays; it closes over its weights.
+      shapes: of the arrays, with dtypes.
+
+    Raises:
+      InputError: OpenVINO is not installed.
+      ConfigError: the function uses a primitive of JAX that has no counterpart here.
+    """
+    openvino, op = _openvino()
+    closed, results = jax.make_jaxpr(function, return_shape=True)(*shapes)
+    translator = _Translator(op)
+    parameters = [op.parameter(list(one.shape), np.dtype(one.dtype)) for one in shapes]
+    inputs = [
+        _Value(node, tuple(range(len(one.shape))))
+        for node, one in zip(parameters, shapes, strict=True)
+    ]
+    constants = [np.asarray(value) for value in closed.consts]
+    found = translator.follow(closed.jaxpr, [translator.constant(c) for c in constants], inputs)
+    outputs = [
+        translator.plain(value, variable.aval.shape)
+        for value, variable in zip(found, closed.jaxpr.outvars, strict=True)
+    ]
+    model = openvino.Model(outputs, parameters)
+    return Traced(model, jax.tree.structure(results), sum(c.nbytes for c in constants))
+
+
+class _Value(NamedTuple):
+    """node: with axis i of the array's axes[i]; it may have 1 where it is to be repeated."""
+
+    node: Any
+    axes: tuple[int, ...]
+
+
+_BINARY = {
+    "add": "add",
+    "add_any": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "rem": "mod",
+    "max": "maximum",
+    "min": "minimum",
+    "pow": "power",
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+    "and": "logical_and",
+    "or": "logical_or",
+}
+_UNARY = {
+    "neg": "negative",
+    "sign": "sign",
+    "abs": "absolute",
+    "exp": "exp",
+    "log": "log",
+    "sqrt": "sqrt",
+    "tanh": "tanh",
+    "logistic": "sigmoid",
+    "erf": "erf",
+    "floor": "floor",
+    "ceil": "ceiling",
+    "not": "logical_not",
+}
+_SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
+_CALLS = {
+    "jit": "jaxpr",
+    "pjit": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "remat2": "jaxpr",
+    "checkpoint": "jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+}
+CHANNELS_FIRST = (0, 3, 1, 2)
+
+
+class _Translator:
+    """Writes the nodes of a jaxpr."""
+
+    def __init__(self, op: Any) -> None:
+        self.op = op
+
+    def constant(self, value: np.ndarray) -> _Value:
+        value = np.asarray(value)
+        if value.dtype.kind == "V" or value.dtype.name == "bfloat16":
+            value = value.astype(np.float32)
+        return _Value(self.op.constant(value), tuple(range(value.ndim)))
+
+    def follow(
+        self, jaxpr: Any, constants: Sequence[_Value], inputs: Sequence[_Value]
+    ) -> list[_Value]:
+        """The values of the outputs."""
+        known: dict[Any, _Value] = dict(zip(jaxpr.constvars, constants, strict=True))
+        known |= dict(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(atom: Any) -> _Value:
+            if isinstance(atom, core.Literal):
+                return self.constant(np.asarray(atom.val, atom.aval.dtype))
+            return known[atom]
+
+        for equation in jaxpr.eqns:
+            results = self.equation(equation, [read(atom) for atom in equation.invars])
+            known |= dict(zip(equation.outvars, results, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    def equation(self, equation: Any, inputs: list[_Value]) -> Sequence[_Value]:
+        name, params = equation.primitive.name, equation.params
+        shapes = [tuple(atom.aval.shape) for atom in equation.invars]
+        out = equation.outvars[0].aval
+        if name in _SAME:
+            return inputs
+        if name in _CALLS:
+            known = KNOWN.get(params.get("name"))
+            if known is not None:
+                found = known(self, inputs, shapes)
+                if found is not None:
+                    return [found]
+            inner = params[_CALLS[name]]
+            closed = hasattr(inner, "consts")
+            constants = [self.constant(np.asarray(v)) for v in inner.consts] if closed else []
+            return self.follow(inner.jaxpr if closed else inner, constants, inputs)
+        if name in _BINARY:
+            (a, b), axes = self._alike(inputs)
+            return [_Value(getattr(self.op, _BINARY[name])(a, b), axes)]
+        if name in _UNARY:
+            (x,) = inputs
+            return [x._replace(node=getattr(self.op, _UNARY[name])(x.node))]
+        if name == "split":
+            return self._split(inputs[0], params)
+        write = getattr(self, f"_{name}", None)
+        if write is None:
+            raise ConfigError(f"OpenVINO has no counterpart here of JAX's primitive {name}.")
+        return [write(inputs, shapes, params, out)]
+
+    # Orders of axes.
+
+    def turned(self, x: _Value, axes: tuple[int, ...]) -> Any:
+        """The node with its axes in this order."""
+        if x.axes == axes:
+            return x.node
+        order = [x.axes.index(axis) for axis in axes]
+        return self.op.transpose(x.node, np.array(order, np.int64))
+
+    def plain(self, x: _Value, shape: Sequence[int]) -> Any:
+        """The node with its axes in JAX's order, and nothing left to repeat."""
+        return self.filled(self.turned(x, tuple(range(len(shape)))), shape)
+
+    def filled(self, node: Any, shape: Sequence[int]) -> Any:
+        """The node in this shape, repeated where it has 1."""
+        if tuple(node.get_output_shape(0)) == tuple(shape):
+            return node
+        return self.op.broadcast(node, np.array(shape, np.int64))
+
+    def full(self, x: _Value, shape: Sequence[int]) -> Any:
+        """The node as it is stored, nothing left to repeat."""
+        return self.filled(x.node, [shape[axis] for axis in x.axes])
+
+    def _alike(self, inputs: Sequence[_Value]) -> tuple[list[Any], tuple[int, ...]]:
+        """Nodes with one order of axes: that of the largest."""
+        largest = max(inputs, key=lambda x: (len(x.axes), math.prod(x.node.get_output_shape(0))))
+        nodes = [self.turned(x, largest.axes) if x.axes else x.node for x in inputs]
+        return nodes, largest.axes
+
+    # Primitives: (inputs, their shapes, params, the output's aval) -> value.
+
+    def _div(self, inputs, shapes, params, out) -> _Value:
+        (a, b), axes = self._alike(inputs)
+        if np.dtype(out.dtype).kind in "iu":  # JAX rounds towards zero, OpenVINO down
+            a = self.op.subtract(a, self.op.mod(a, b))
+        return _Value(self.op.divide(a, b), axes)
+
+    def _integer_pow(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        if params["y"] == 2:
+            return x._replace(node=self.op.multiply(x.node, x.node))
+        power = np.array(params["y"], out.dtype)
+        return x._replace(node=self.op.power(x.node, power))
+
+    def _square(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        return x._replace(node=self.op.multiply(x.node, x.node))
+
+    def _rsqrt(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        return x._replace(node=self.op.power(x.node, np.array(-0.5, out.dtype)))
+
+    def _round(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        even = int(params["rounding_method"]) == 1
+        mode = "half_to_even" if even else "half_away_from_zero"
+        return x._replace(node=self.op.round(x.node, mode))
+
+    def _clamp(self, inputs, shapes, params, out) -> _Value:
+        (low, x, high), axes = self._alike(inputs)
+        return _Value(self.op.minimum(self.op.maximum(x, low), high), axes)
+
+    def _select_n(self, inputs, shapes, params, out) -> _Value:
+        if len(inputs) != 3:
+            raise ConfigError("OpenVINO has no counterpart here of select_n of three cases.")
+        (which, no, yes), axes = self._alike(inputs)
+        return _Value(self.op.select(which, yes, no), axes)
+
+    def _convert_element_type(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        dtype = np.dtype(np.float32) if out.dtype.name == "bfloat16" else np.dtype(out.dtype)
+        if x.node.get_output_element_type(0).to_dtype() == dtype:
+            return x
+        name = "boolean" if dtype.kind == "b" else dtype.type
+        return x._replace(node=self.op.convert(x.node, name))
+
+    def _broadcast_in_dim(self, inputs, shapes, params, out) -> _Value:
+        (x,), (shape) = inputs[:1], shapes[0]
+        node = self.turned(x, tuple(range(len(shape))))
+        have = node.get_output_shape(0)
+        size = [1] * len(out.shape)
+        for i, axis in enumerate(params["broadcast_dimensions"]):
+            size[axis] = have[i]
+        return _Value(self._shaped(node, size), tuple(range(len(size))))
+
+    def _shaped(self, node: Any, shape: Sequence[int]) -> Any:
+        if tuple(node.get_output_shape(0)) == tuple(shape):
+            return node
+        return self.op.reshape(node, np.array(shape, np.int64), False)
+
+    def _reshape(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs[:1]
+        node = self.plain(x, shapes[0])
+        return _Value(self._shaped(node, out.shape), tuple(range(len(out.shape))))
+
+    _squeeze = _expand_dims = _reshape
+
+    def _transpose(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        to = {axis: i for i, axis in enumerate(params["permutation"])}
+        return x._replace(axes=tuple(to[axis] for axis in x.axes))
+
+    def _concatenate(self, inputs, shapes, params, out) -> _Value:
+        axes = max(inputs, key=lambda x: x.axes != tuple(range(len(x.axes)))).axes
+        nodes = [
+            self.filled(self.turned(x, axes), [shape[axis] for axis in axes])
+            for x, shape in zip(inputs, shapes, strict=True)
+        ]
+        return _Value(self.op.concat(nodes, axes.index(params["dimension"])), axes)
+
+    def _stack(self, inputs, shapes, params, out) -> _Value:
+        axis = params["axis"]
+        one = (*out.shape[:axis], 1, *out.shape[axis + 1 :])
+        nodes = [
+            self._shaped(self.plain(x, shape), one) for x, shape in zip(inputs, shapes, strict=True)
+        ]
+        return _Value(self.op.concat(nodes, axis), tuple(range(len(one))))
+
+    def _slice(self, inputs, shapes, params, out) -> _Value:
+        (x,) = inputs
+        strides = params["strides"] or (1,) * len(out.shape)
+        return self._cut(
+            x._replace(node=self.full(x, shapes[0])),
+            params["start_indices"],
+            params["limit_indices"],
+            strides,
+        )
+
+    def _cut(self, x: _Value, starts, stops, strides) -> _Value:
+        order = list(x.axes)
+        bounds = (np.array([one[axis] for axis in order], np.int64) for one in (starts, stops))
+        step = np.array([strides[axis] for axis in order], np.int64)
+        return x._replace(node=self.op.slice(x.node, *bounds, step))
+
+    def _split(self, x: _Value, params) -> list[_Value]:
+        axis = x.axes.index(params["axis"])
+        sizes = np.array(params["sizes"], np.int64)
+        parts = self.op.variadic_split(x.node, np.array(axis, np.int64), sizes)
+        return [x._replace(node=parts.output(i)) for i in range(len(sizes))]
+
+    def _pad(self, inputs, shapes, params, out) -> _Value:
+        x, value = inputs
+        if any(inner for _, _, inner in params["padding_config"]):
+            raise ConfigError("OpenVINO has no counterpart here of padding between values.")
+        low, high = (
+            np.array([params["padding_config"][axis][i] for axis in x.axes], np.int64)
+            for i in (0, 1)
+        )
+        node = self.op.pad(self.full(x, shapes[0]), low, high, "constant", value.node)
+        return x._replace(node=node)
+
+    def _iota(self, inputs, shapes, params, out) -> _Value:
+        axis = params["dimension"]
+        shape = [1] * len(out.shape)
+        shape[axis] = out.shape[axis]
+        return self.constant(np.arange(out.shape[axis], dtype=out.dtype).reshape(shape))
+
+    def _reduced(self, how: str, inputs, shapes, params) -> _Value:
+        (x,) = inputs
+        places = [x.axes.index(axis) for axis in params["axes"]]
+        node = getattr(self.op, how)(self.full(x, shapes[0]), np.array(places, np.int64), False)
+        kept = [axis for axis in x.axes if axis not in params["axes"]]
+        return _Value(node, tuple(sorted(kept).index(axis) for axis in kept))
+
+    def _reduce_sum(self, inputs, shapes, params, out) -> _Value:
+        return self._reduced("reduce_sum", inputs, shapes, params)
+
+    def _reduce_max(self, inputs, shapes, params, out) -> _Value:
+        return self._reduced("reduce_max", inputs, shapes, params)
+
+    def _reduce_min(self, inputs, shapes, params, out) -> _Value:
+        return self._reduced("reduce_min", inputs, shapes, params)
+
+    def _dot_general(self, inputs, shapes, params, out) -> _Value:
+        (a, b), (a_shape, b_shape) = inputs, shapes
+        (a_sum, b_sum), (a_batch, b_batch) = params["dimension_numbers"]
+        last = len(a_shape) - 1
+        if (a_sum, b_sum, len(b_shape), len(a_shape)) == ((last,), (0,), 2, 4) and not a_batch:
+            kernel = self.turned(b, (1, 0))
+            kernel = self._shaped(kernel, (b_shape[1], b_shape[0], 1, 1))
+            x = self.filled(
+                self.turned(a, CHANNELS_FIRST), [a_shape[axis] for axis in CHANNELS_FIRST]
+            )
+            return _Value(self._convolved(x, kernel, (1, 1), ((0, 0), (0, 0))), CHANNELS_FIRST)
+
+        def matrices(x: _Value, shape, batch, summed) -> tuple[Any, list[int], list[int]]:
+            free = [axis for axis in range(len(shape)) if axis not in (*batch, *summed)]
+            node = self.filled(x.node, [shape[axis] for axis in x.axes])
+            node = self.turned(_Value(node, x.axes), (*batch, *free, *summed))
+            sizes = [[shape[axis] for axis in group] for group in (batch, free, summed)]
+            return self._shaped(node, [math.prod(one) for one in sizes]), sizes[0], sizes[1]
+
+        left, batch, rows = matrices(a, a_shape, a_batch, a_sum)
+        right, _, columns = matrices(b, b_shape, b_batch, b_sum)
+        node = self.op.matmul(left, right, False, True)
+        return _Value(self._shaped(node, [*batch, *rows, *columns]), tuple(range(len(out.shape))))
+
+    def _conv_general_dilated(self, inputs, shapes, params, out) -> _Value:
+        (x, kernel), (x_shape, kernel_shape) = inputs, shapes
+        numbers = params["dimension_numbers"]
+        plain = params["feature_group_count"] == params["batch_group_count"] == 1
+        if not plain or any(one != 1 for one in params["lhs_dilation"]):
+            raise ConfigError("OpenVINO has no counterpart here of such convolutions.")
+        lhs, rhs, result = numbers
+        x_node = self.filled(self.turned(x, tuple(lhs)), [x_shape[axis] for axis in lhs])
+        k_node = self.filled(self.turned(kernel, tuple(rhs)), [kernel_shape[i] for i in rhs])
+        node = self._convolved(
+            x_node, k_node, params["window_strides"], params["padding"], params["rhs_dilation"]
+        )
+        return _Value(node, tuple(result))
+
+    def _convolved(self, x, kernel, strides, padding, dilation=(1, 1)) -> Any:
+        low, high = ([pair[i] for pair in padding] for i in (0, 1))
+        return self.op.convolution(x, kernel, list(strides), low, high, list(dilation))
+
+
+def _group_norm(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
+    """`blocks.group_norm`."""
+    x, scale, bias = inputs
+    shape = shapes[0]
+    node = to.filled(to.turned(x, CHANNELS_FIRST), [shape[axis] for axis in CHANNELS_FIRST])
+    groups, size = shapes[1]
+    scale, bias = (to._shaped(one.node, [groups * size]) for one in (scale, bias))
+    found = to.op.group_normalization(node, scale, bias, groups, NORM_EPSILON)
+    return _Value(found, CHANNELS_FIRST)
+
+
+def _silu(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
+    (x,) = inputs
+    return x._replace(node=to.op.swish(x.node))
+
+
+def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
+    """`layers.doubled_conv3x3`, as a transposed convolution of 4 x 4: each tap of a phase."""
+    x, kernel = inputs
+    node = to.filled(to.turned(x, CHANNELS_FIRST), [shapes[0][axis] for axis in CHANNELS_FIRST])
+    # An input at i reaches outputs 2i - 1 .. 2i + 2; at 2i - 1 through the kernel's last row.
+    spread = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
+    plain = to.turned(kernel, (2, 3, 0, 1))  # [in, out, 3, 3]
+    rows = to.op.matmul(to.op.constant(spread), plain, False, False)  # [in, out, 4, 3]
+    both = to.op.matmul(rows, to.op.constant(spread), False, True)  # [in, out, 4, 4]
+    found = to.op.convolution_backprop_data(node, both, [2, 2], pads_begin=[1, 1], pads_end=[1, 1])
+    return _Value(found, CHANNELS_FIRST)
+
+
+KNOWN: Mapping[str, Callable[..., _Value | None]] = {
+    "group_norm": _group_norm,
+    "silu": _silu,
+    "doubled_conv3x3": _doubled,
+}

@@ -1,0 +1,174 @@
+"""What E and G run on: each engine draws the same, and the fast mode nearly so."""
+
+import importlib.util
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from glc_jax import autoencoder, engines, openvino_program, weights
+from glc_jax.codec import Codec
+from glc_jax.errors import ConfigError, InputError
+from glc_jax.tiles import plan
+from tests import small_model
+from tests.tiles import test_run as by_tiles
+from tests.tiles.networks import network, whole
+
+HERE = importlib.util.find_spec("openvino") is not None
+needs_openvino = pytest.mark.skipif(not HERE, reason="OpenVINO is not installed")
+NOISE = 5e-5  # in float32
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    path = tmp_path_factory.mktemp("engines") / "small.safetensors"
+    small_model.write_weights(path)
+    return weights.load(path)
+
+
+def doubled(fixed, params, x):
+    return fixed * x * params
+
+
+def psnr(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+@needs_openvino
+def test_on_a_cpu_openvino_is_chosen_where_it_is_installed(monkeypatch):
+    assert engines.choose(None, False).name == engines.OPENVINO
+    assert engines.choose("xla", False).name == engines.XLA
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert engines.choose(None, False).dtype is None
+    assert engines.choose(None, True).name == engines.XLA
+    assert engines.choose(None, True).dtype == jnp.bfloat16
+
+
+def test_without_openvino_it_is_xla_and_fast_is_refused(monkeypatch):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    assert engines.choose(None, False).name == engines.XLA
+    with pytest.raises(InputError, match=r"needs OpenVINO .*pip install 'glc-jax\[fast\]'"):
+        engines.choose(None, True)
+
+
+def test_an_engine_that_does_not_exist_is_named():
+    with pytest.raises(InputError, match="no engine 'abacus': xla or openvino"):
+        engines.choose("abacus", False)
+
+
+@needs_openvino
+@pytest.mark.parametrize("kind", ["E", "G"])
+def test_openvino_gives_what_xla_gives(kind):
+    module, params, _ = network(kind)
+    shape = (1, 24, 40, 3) if kind == "E" else (1, 24, 40, 4)
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+    def apply(module, params, x):
+        return module.apply({"params": params}, x)
+
+    found = np.asarray(engines.OpenVINO(False).run(apply, module, params, x))
+    np.testing.assert_allclose(found, whole(kind)(x), atol=NOISE)
+
+
+@needs_openvino
+@pytest.mark.parametrize("work", [1, 2])
+def test_openvino_by_tiles_is_the_whole_picture(monkeypatch, work):
+    monkeypatch.setattr(plan, "TILE_VALUES", 8 * 32 * 32)
+    height, width = by_tiles.HEIGHT, by_tiles.WIDTH
+    picture = small_model.picture(height, width)
+    engine, chosen = engines.OpenVINO(False), by_tiles.plan_of("E", work)
+    found = by_tiles.encoded(chosen, picture, height, width, engine)
+    expected = by_tiles.encoded(chosen, picture, height, width)
+    np.testing.assert_allclose(found, expected, atol=NOISE)
+    latent = np.random.default_rng(0).normal(size=(1, height // 2, width // 2, 4))
+    latent, chosen = latent.astype(np.float32), by_tiles.plan_of("G", work)
+    found = by_tiles.generated(chosen, latent, height, width, engine)
+    expected = by_tiles.generated(chosen, latent, height, width)
+    assert np.abs(found.astype(int) - expected).max() <= 1
+
+
+@needs_openvino
+def test_programs_are_made_once_for_each_shape_and_weights():
+    engine, x = engines.OpenVINO(False), np.ones(5, np.float32)
+    one, other = (np.full(5, value, np.float32) for value in (1, 2))
+    for params, arrays in ((one, x), (other, x), (one, x), (one, x[:, None])):
+        found = np.asarray(engine.run(doubled, 2.0, params, arrays))
+        np.testing.assert_array_equal(found, 2 * arrays * params)
+    assert len(engine._programs) == 3
+
+
+@needs_openvino
+def test_programs_whose_weights_are_too_much_together_go(monkeypatch):
+    monkeypatch.setattr(engines, "KEPT_BYTES", 2 * 4 * 5)
+    engine, kept = engines.OpenVINO(False), []
+    for value in range(4):
+        params = np.full(5, value, np.float32)
+        kept.append(params)
+        found = np.asarray(engine.run(doubled, 1.0, params, np.ones(5, np.float32)))
+        np.testing.assert_array_equal(found, params)
+    assert len(engine._programs) == 2
+
+
+@needs_openvino
+def test_what_was_prepared_is_not_made_again(monkeypatch):
+    engine, params = engines.OpenVINO(False), np.ones(5, np.float32)
+    engine.prepare(doubled, 3.0, params, jax.ShapeDtypeStruct((5,), np.float32))
+    monkeypatch.setattr(openvino_program, "trace", None)
+    found = engine.run(doubled, 3.0, params, jnp.ones(5, jnp.float32))
+    np.testing.assert_array_equal(np.asarray(found), 3)
+
+
+@needs_openvino
+def test_what_cannot_be_translated_is_left_to_xla_unless_asked_for():
+    def function(fixed, params, x):
+        return jnp.cumsum(x) * params
+
+    x, params = np.arange(4, dtype=np.float32), np.float32([2])
+    chosen = engines.choose(None, False)
+    chosen.prepare(function, 0, params, x)
+    with pytest.warns(UserWarning, match="cumsum.*XLA computes it"):
+        found = chosen.run(function, 0, params, x)
+    np.testing.assert_array_equal(np.asarray(found), 2 * np.cumsum(x))
+    for asked in (engines.choose("openvino", False), engines.choose(None, True)):
+        with pytest.raises(ConfigError, match="cumsum"):
+            asked.run(function, 0, params, x)
+
+
+@needs_openvino
+@pytest.mark.parametrize("at_once", [True, False])
+def test_files_and_pictures_of_a_codec_on_either(loaded, monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
+        monkeypatch.setattr(plan, "TILE_VALUES", 2**14)
+    image = small_model.picture(100, 60)
+    xla, openvino = Codec(loaded, engine="xla"), Codec(loaded, engine="openvino")
+    data = xla.compress(image)
+    assert openvino.compress(image) == data
+    expected = xla.decompress(data)
+    assert np.abs(openvino.decompress(data).astype(int) - expected).max() <= 1
+
+    fast = openvino.compress(image, fast=True)
+    assert abs(len(fast) - len(data)) < 0.1 * len(data)
+    np.testing.assert_array_equal(xla.decompress(fast).shape, image.shape)
+    assert psnr(openvino.decompress(data, fast=True), expected) > 42
+    best = openvino.compress(image, 3, fast=True)
+    assert openvino.compress_to_size(image, len(best), fast=True)[0] == best
+
+
+@needs_openvino
+def test_a_codec_falls_back_to_nothing_silently(loaded):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        codec = Codec(loaded)
+        codec.decompress(codec.compress(small_model.picture(64, 64)))
+    assert codec._autoencoder()._engine.name == engines.OPENVINO
+
+
+def test_fast_where_it_cannot_be_had_is_told_before_any_work(loaded, monkeypatch):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
+    codec = Codec(loaded)
+    monkeypatch.setattr(codec, "require_memory", None)
+    with pytest.raises(InputError, match="OpenVINO"):
+        codec.compress(small_model.picture(64, 64), fast=True)
