@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from glc_jax import memory
 from glc_jax.errors import ConfigError, InputError
 
 XLA, OPENVINO = "xla", "openvino"
@@ -148,6 +149,7 @@ class OpenVINO:
     def rest(self) -> None:
         for kept in self._programs.values():
             kept.program.result().rest()
+        memory.give_back()
 
     def _kept(self, function, fixed, params, arrays) -> _Kept:
         """The program for arrays of these shapes; those that were not used for longest go."""

@@ -223,6 +223,8 @@ def benchmark_sizes(arguments: argparse.Namespace) -> int:
     more = [f"--repeats={arguments.repeats}"]
     more += [f"--weights={arguments.weights}"] if arguments.weights else []
     more += [f"--max-memory={arguments.max_memory}"] if arguments.max_memory else []
+    more += [f"--engine={arguments.engine}"] if arguments.engine else []
+    more += ["--fast"] if arguments.fast else []
     print(f"{jax.devices()[0].device_kind}, {machine()}, JAX {jax.__version__}; {' '.join(more)}")
     heads = [f"{phase}: s (CPU s), peak |" for phase in phases.PHASES]
     print("| picture | megapixels |", *heads, "process: peak |")

@@ -158,6 +158,31 @@ def test_files_and_pictures_of_a_codec_on_either(loaded, monkeypatch, at_once):
 
 
 @needs_openvino
+def test_fast_reaches_both_sides(loaded):
+    asked, codec = [], Codec(loaded)
+    for fast, autoencoder_ in ((fast, codec._autoencoder(fast)) for fast in (False, True)):
+        for name in ("begin_encode", "generate"):
+            call = getattr(autoencoder_, name)
+
+            def noted(*arguments, call=call, what=(name, fast)):
+                asked.append(what)
+                return call(*arguments)
+
+            setattr(autoencoder_, name, noted)
+    image = small_model.picture(64, 64)
+    for fast in (True, False):
+        codec.decompress(codec.compress(image, fast=fast), fast=fast)
+        assert asked == [("begin_encode", fast), ("generate", fast)]
+        asked.clear()
+        codec.decompress(codec.compress(image), preview=True, fast=fast)
+        assert asked[-1] == ("generate", fast)
+        asked.clear()
+        codec.compress_to_size(image, 1000, fast=fast)
+        assert asked == [("begin_encode", fast)]
+        asked.clear()
+
+
+@needs_openvino
 def test_a_codec_falls_back_to_nothing_silently(loaded):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

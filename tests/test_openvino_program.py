@@ -13,7 +13,7 @@ from glc_jax import openvino_program
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.models import blocks, layers
 
-pytest.importorskip("openvino")
+openvino = pytest.importorskip("openvino")
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1, 6, 4, 8)).astype(np.float32)
@@ -119,6 +119,15 @@ def test_fast_is_nearly_the_same():
     function = FUNCTIONS["doubled"]
     (found,), (expected,) = both(function, X, fast=True)
     assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max()
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" in capabilities:
+        assert np.abs(found - expected).max() > 1e-4 * np.abs(expected).max()
+
+
+def test_halves_are_rounded_to_the_even_number():
+    halves = np.array([-2.5, -0.5, 0.5, 1.5, 2.5], np.float32)
+    (found,), (expected,) = both(lambda x: jnp.rint(x), halves)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_it_computes_again_after_a_rest():

@@ -9,9 +9,10 @@ The tree comes with a weights file and is not trusted.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -258,10 +259,15 @@ class ExactModel:
 
     def prepare(self, height: int, width: int) -> None:
         """Compiles what one picture needs; height, width: of the coarsest latent."""
+        if self.arithmetic.xp is not np:
+            with _as_described():
+                self._prepare({"h": height, "w": width})
+
+    def _prepare(self, sizes: Mapping[str, int]) -> None:
         known: dict[str, Form] = {}
         for group in self.groups:
             latent = self.latents[group.latent]
-            shape = (1, *sizes_of.shape(latent.shape, {"h": height, "w": width}))
+            shape = (1, *sizes_of.shape(latent.shape, sizes))
             known.setdefault(latent.name, Form(shape, np.dtype(np.int32)))
             if group.program is not None:
                 inputs = [known[name] for name in group.reads]
@@ -344,12 +350,8 @@ class ExactModel:
         sizes: Mapping[str, int],
         symbols_of: Callable[[int, LatentEntry, _Known], np.ndarray],
     ) -> Coded:
-        try:
+        with _as_described():
             return self._walk_as_described(batch, sizes, symbols_of)
-        except (ValueError, IndexError, TypeError) as error:
-            raise WeightsError(
-                f"The exact entropy model of the weights contradicts itself: {error}."
-            ) from error
 
     def _walk_as_described(self, batch, sizes, symbols_of) -> Coded:
         state: dict[str, np.ndarray] = {}
@@ -433,6 +435,17 @@ class ExactModel:
             plan = plan or windows.plan(program, shapes, few_shapes, windows.WINDOW_BYTES)
             self._plans[key] = self._alike[form] = plan
         return self._plans[key]
+
+
+@contextlib.contextmanager
+def _as_described() -> Iterator[None]:
+    """Raises WeightsError where what a weights file says of its model does not fit together."""
+    try:
+        yield
+    except (ValueError, IndexError, TypeError) as error:
+        raise WeightsError(
+            f"The exact entropy model of the weights contradicts itself: {error}."
+        ) from error
 
 
 class _Known(NamedTuple):

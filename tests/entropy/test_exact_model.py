@@ -2,16 +2,19 @@
 
 import contextlib
 import copy
+import itertools
 import json
 import tracemalloc
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glc_jax.entropy import windows
 from glc_jax.entropy.exact_model import ExactModel
-from glc_jax.entropy.integer import LIMIT, HostFloat64
+from glc_jax.entropy.integer import LIMIT, HostFloat64, arithmetic_for
 from glc_jax.entropy.program import INDEX_LIMIT, Builder
 from glc_jax.errors import BitstreamError, WeightsError
 from tests.entropy.changes import changed
@@ -135,6 +138,36 @@ SLOWLY = settings(
 
 
 CHANGES = st.lists(st.tuples(st.sampled_from(PLACES), ODD | SIZES | NAMES), min_size=1, max_size=3)
+
+
+def test_what_is_prepared_is_what_runs(monkeypatch):
+    compiled, prepared, ran = windows._compiled(), [], []
+
+    def forms(arguments):
+        fixed, arrays = arguments[:7], arguments[7:]
+        return fixed, [(np.shape(x), np.dtype(x.dtype)) for x in jax.tree.leaves(arrays)]
+
+    class Noting:
+        def lower(self, *arguments):
+            prepared.append(forms(arguments))
+            return compiled.lower(*arguments)
+
+        def __call__(self, *arguments):
+            ran.append(forms(arguments))
+            return compiled(*arguments)
+
+    monkeypatch.setattr(windows, "_compiled", Noting)
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 2**14)
+    model = ExactModel(TREE, arithmetic_for("cpu"))
+    model.prepare(24, 40)
+    assert not ran
+    rng = np.random.default_rng(0)
+    y = rng.laplace(size=(1, 48, 80, 2)).astype(np.float32)
+    model.encode({"z": rng.integers(0, 4, (1, 24, 40)), "y": y})
+    assert len(ran) > len(prepared) == 4  # several windows of each of the programs
+    assert [one for one, _ in itertools.groupby(ran)] == [
+        one for one, _ in itertools.groupby(prepared)
+    ]
 
 
 def test_the_model_that_is_changed_works():
