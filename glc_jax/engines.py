@@ -25,7 +25,7 @@ from glc_jax.errors import ConfigError, InputError
 
 XLA, OPENVINO = "xla", "openvino"
 
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**29
 """Weights of the OpenVINO programs that are kept; each program has a copy of its own."""
 
 
@@ -56,7 +56,10 @@ def choose(name: str | None, fast: bool) -> Engine:
     """
     on_cpu = jax.default_backend() == "cpu"
     if name is None and on_cpu and importlib.util.find_spec("openvino"):
-        return OpenVINO(fast, None if fast else OnXLA())
+        if fast:
+            return OpenVINO(fast)
+        with contextlib.suppress(InputError):  # it is there and cannot be imported
+            return OpenVINO(fast, otherwise=OnXLA())
     if name == OPENVINO:
         return OpenVINO(fast)
     name = name or XLA
@@ -113,7 +116,7 @@ class OpenVINO:
     Args:
       fast: see `choose`.
       otherwise: what runs functions that cannot be translated, as another release of JAX may trace
-        them; None: `ConfigError`.
+        them, or that OpenVINO fails to run; None: `ConfigError`.
     """
 
     name, dtype = OPENVINO, None
@@ -137,19 +140,32 @@ class OpenVINO:
         try:
             kept = self._kept(function, fixed, params, arrays)
         except ConfigError as error:
-            if self._otherwise is None:
-                raise
-            warnings.warn(f"{error} XLA computes it, which takes longer.", stacklevel=2)
-            return self._otherwise.run(function, fixed, params, *arrays)
-        leaves = jax.tree.leaves(arrays)
-        future = self._thread.submit(lambda: kept.program.result()(*leaves))
+            return self._instead(error).run(function, fixed, params, *arrays)
+
+        def compute() -> list[np.ndarray]:
+            try:
+                return kept.program.result()(*jax.tree.leaves(arrays))
+            except RuntimeError as error:
+                reason = f"OpenVINO failed: {str(error).splitlines()[0]}."
+                found = self._instead(ConfigError(reason)).run(function, fixed, params, *arrays)
+                return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
+
+        future = self._thread.submit(compute)
         count = kept.results.num_leaves
         return jax.tree.unflatten(kept.results, [_Result(future, i) for i in range(count)])
 
     def rest(self) -> None:
         for kept in self._programs.values():
-            kept.program.result().rest()
+            if kept.program.exception() is None:
+                kept.program.result().rest()
         memory.give_back()
+
+    def _instead(self, error: ConfigError) -> Engine:
+        """What runs a function that OpenVINO does not, or the error."""
+        if self._otherwise is None:
+            raise error
+        warnings.warn(f"{error} XLA computes it, which takes longer.", stacklevel=3)
+        return self._otherwise
 
     def _kept(self, function, fixed, params, arrays) -> _Kept:
         """The program for arrays of these shapes; those that were not used for longest go."""

@@ -1,6 +1,7 @@
 """What E and G run on: each engine draws the same, and the fast mode nearly so."""
 
 import importlib.util
+import sys
 import warnings
 
 import jax
@@ -137,6 +138,32 @@ def test_what_cannot_be_translated_is_left_to_xla_unless_asked_for():
 
 
 @needs_openvino
+def test_what_openvino_fails_to_run_is_left_to_xla_unless_asked_for(monkeypatch):
+    def fail(traced, fast):
+        raise RuntimeError("no memory\nat src/core.cpp:1")
+
+    monkeypatch.setattr(openvino_program.Traced, "compile", fail)
+    x = np.ones(5, np.float32)
+    chosen = engines.choose(None, False)
+    with pytest.warns(UserWarning, match="OpenVINO failed: no memory. XLA computes it"):
+        np.testing.assert_array_equal(np.asarray(chosen.run(doubled, 2.0, x, x)), 2)
+    chosen.rest()
+    with pytest.raises(ConfigError, match=r"OpenVINO failed: no memory\.$"):
+        np.asarray(engines.choose(None, True).run(doubled, 2.0, x, x))
+
+
+@needs_openvino
+def test_an_openvino_that_cannot_be_imported_is_none(monkeypatch):
+    openvino_program._openvino.cache_clear()
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: True)
+    assert engines.choose(None, False).name == engines.XLA
+    with pytest.raises(InputError, match="pip install"):
+        engines.choose(None, True)
+    openvino_program._openvino.cache_clear()
+
+
+@needs_openvino
 @pytest.mark.parametrize("at_once", [True, False])
 def test_files_and_pictures_of_a_codec_on_either(loaded, monkeypatch, at_once):
     if not at_once:
@@ -155,6 +182,24 @@ def test_files_and_pictures_of_a_codec_on_either(loaded, monkeypatch, at_once):
     assert psnr(openvino.decompress(data, fast=True), expected) > 42
     best = openvino.compress(image, 3, fast=True)
     assert openvino.compress_to_size(image, len(best), fast=True)[0] == best
+
+
+@pytest.mark.parametrize("at_once", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_on_an_accelerator_fast_is_bfloat16(loaded, monkeypatch, at_once):
+    """The same programs as on a GPU or TPU, run by XLA on this CPU."""
+    if not at_once:
+        monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
+        monkeypatch.setattr(plan, "TILE_VALUES", 2**14)
+    image, codec = small_model.picture(64, 64), Codec(loaded, engine="xla")
+    exact, fast = (
+        codec._made(codec.params, engines.OnXLA(dtype)) for dtype in (None, jnp.bfloat16)
+    )
+    latent = exact.encode(image)
+    found = fast.encode(image)
+    assert found.dtype == jnp.float32
+    assert 1e-4 < jnp.abs(found - latent).max() < 0.1 * jnp.abs(latent).max()
+    drawn = fast.generate(latent, 64, 64), exact.generate(latent, 64, 64)
+    assert 30 < psnr(*drawn) < 70
 
 
 @needs_openvino
