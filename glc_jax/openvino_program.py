@@ -89,6 +89,7 @@ class Traced(NamedTuple):
         hints = {
             "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
             "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,  # another process may be busy on some of the processors
         }
         return Program(core.compile_model(self.model, "CPU", hints))
 

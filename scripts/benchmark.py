@@ -5,6 +5,7 @@
     python scripts/benchmark.py configs/natural.py:stage3 --topology v5e:2x2 --batch 16 --remat
     python scripts/benchmark.py configs/natural.py:stage1 --input PHOTOS
     python scripts/benchmark.py --files PHOTO... --rates 0 1 2 3
+    python scripts/benchmark.py --files PHOTO... --rates 1 --fast
     python scripts/benchmark.py --sizes 768x512 4000x3000 --plot docs/images/performance.png
 
 The second command allocates nothing: it prints what the compiled step would hold in memory. The
@@ -13,9 +14,10 @@ with it what they send each other, and the time that their published peaks allow
 refuses a step that does not fit. The fourth says how many crops a second a core cuts from JPEGs of
 a megapixel, into which it turns the pictures of a folder. The fifth writes and reads real .glc
 files with a packaged model or --weights: what their bytes are beside the float model's estimate,
-and what share of the time entropy coding takes. The sixth codes a synthetic picture of each size in
-a process of its own: time and peak memory of each phase. The results are printed as a table and,
-with --json, written to a file.
+and what share of the time entropy coding takes. The sixth says how far files and pictures of the
+fast mode are from the usual ones, or with `--engine xla` those of XLA. The seventh codes a
+synthetic picture of each size in a process of its own: time and peak memory of each phase. The
+results are printed as a table and, with --json, written to a file.
 """
 
 import argparse
@@ -39,8 +41,10 @@ def main() -> int:
     parser.add_argument("--files", nargs="+", type=pathlib.Path, help="pictures or folders")
     parser.add_argument("--sizes", nargs="+", metavar="WIDTHxHEIGHT", help="of pictures to code")
     parser.add_argument("--max-memory", help="with --sizes: what each process may take")
-    parser.add_argument("--engine", help="with --sizes: xla or openvino (default: as glc chooses)")
-    parser.add_argument("--fast", action="store_true", help="with --sizes: as glc --fast")
+    parser.add_argument("--engine", help="with --sizes and --files: xla or openvino")
+    parser.add_argument(
+        "--fast", action="store_true", help="with --sizes and --files: as glc --fast"
+    )
     parser.add_argument("--repeats", type=int, default=1, help="with --sizes: runs that count")
     parser.add_argument("--plot", type=pathlib.Path, help="with --sizes: picture to write")
     parser.add_argument("--rates", nargs="+", type=float, default=[0.0, 1.0, 2.0, 3.0])
@@ -62,6 +66,8 @@ def main() -> int:
         parser.error("give one of a config, --files and --sizes")
     if arguments.json and arguments.json.exists() and not holds_results(arguments.json):
         parser.error(f"{arguments.json} exists already and holds no results; name another file")
+    if arguments.files and (arguments.fast or arguments.engine):
+        return compare_files(arguments)
     if arguments.files:
         return benchmark_files(arguments)
     if arguments.sizes:
@@ -211,6 +217,47 @@ def benchmark_input(arguments: argparse.Namespace) -> int:
     if arguments.json:
         report = {**speed._asdict(), "crop": crop, "scale": scale, "machine": machine()}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def compare_files(arguments: argparse.Namespace) -> int:
+    """Files and pictures of the fast mode or of another engine, beside the usual ones."""
+    from glc_jax import images, weights
+    from glc_jax.codec import Codec
+    from glc_jax.errors import GLCError
+    from glc_jax.evaluation import modes
+
+    found = []
+    try:
+        loaded = weights.load(weights.resolve(arguments.weights))
+        usual, other = Codec(loaded), Codec(loaded, engine=arguments.engine)
+        paths = [f for p in arguments.files for f in (images.find(p) if p.is_dir() else [p])]
+        for rate in arguments.rates:
+            for path in paths:
+                one = modes.compare(usual, other, images.read(path), rate, arguments.fast)
+                found.append({"name": path.name, "rate": rate, **one._asdict()})
+                print(
+                    f"rate {rate:<4g} {path.name:<24} {one.others} of {one.symbols} symbols; "
+                    f"{one.bytes} and {one.other_bytes} bytes; {one.psnr:.2f} dB between the "
+                    f"pictures, {one.largest} levels at most; {one.to_original:.2f} and "
+                    f"{one.other_to_original:.2f} dB to the original",
+                    flush=True,
+                )
+    except GLCError as error:
+        print(error, file=sys.stderr)
+        return 2
+    total = {name: sum(row[name] for row in found) for name in modes.Difference._fields}
+    least = min(row["psnr"] for row in found)
+    print(
+        f"all: {total['others']} of {total['symbols']} symbols, "
+        f"{total['other_bytes'] / total['bytes'] - 1:+.2%} bytes, "
+        f"{total['psnr'] / len(found):.2f} dB on average and {least:.2f} at least, "
+        f"{max(row['largest'] for row in found)} levels at most, "
+        f"{total['to_original'] / len(found):.2f} and "
+        f"{total['other_to_original'] / len(found):.2f} dB to the originals"
+    )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -1,13 +1,16 @@
 """What E and G run on: each engine draws the same, and the fast mode nearly so."""
 
 import importlib.util
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from glc_jax import autoencoder, engines, openvino_program, weights
 from glc_jax.codec import Codec
@@ -225,6 +228,22 @@ def test_fast_reaches_both_sides(loaded):
         codec.compress_to_size(image, 1000, fast=fast)
         assert asked == [("begin_encode", fast)]
         asked.clear()
+
+
+@needs_openvino
+@pytest.mark.slow
+def test_the_benchmark_says_how_far_it_is(loaded, tmp_path):
+    loaded_path, photo = tmp_path / "small.safetensors", tmp_path / "a.png"
+    Codec(loaded).save(loaded_path)
+    Image.fromarray(small_model.picture(80, 64)).save(photo)
+    script = Path(__file__).parents[1] / "scripts/benchmark.py"
+    command = [sys.executable, script, "--files", photo, "--rates", "1", "--weights", loaded_path]
+    for more, equal in ((["--engine", "xla"], True), (["--fast"], False)):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, check=True)
+        one, total = done.stdout.splitlines()
+        assert ("; inf dB" in one or ", 1 levels at most" in one) is equal
+        assert " 0 of " in total or not equal
+        assert total.startswith("all: ")
 
 
 @needs_openvino
