@@ -28,7 +28,7 @@ class Restoring(FakeCodec):
         self.restorer = types.SimpleNamespace(name="fake-restore", digest=digest)
         self.restored = 0
 
-    def compress(self, image, rate, restore=False):
+    def compress(self, image, rate, restore=False, fast=False):
         self.restored += restore
         if restore:
             image = np.asarray(Image.fromarray(image).filter(ImageFilter.BoxBlur(1)))
@@ -282,7 +282,7 @@ def test_settings_that_make_no_sense(folder, tmp_path):
 
 def test_an_input_error_of_a_restorer_is_a_failure(folder, tmp_path):
     class Broken(Restoring):
-        def compress(self, image, rate, restore=False):
+        def compress(self, image, rate, restore=False, fast=False):
             if restore:
                 raise InputError("not this one.")
             return super().compress(image, rate)
