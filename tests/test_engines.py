@@ -77,7 +77,7 @@ def test_openvino_gives_what_xla_gives(kind):
 
 
 @needs_openvino
-@pytest.mark.parametrize("work", [1, 2])
+@pytest.mark.parametrize("work", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_openvino_by_tiles_is_the_whole_picture(monkeypatch, work):
     monkeypatch.setattr(plan, "TILE_VALUES", 8 * 32 * 32)
     height, width = by_tiles.HEIGHT, by_tiles.WIDTH
@@ -167,7 +167,7 @@ def test_an_openvino_that_cannot_be_imported_is_none(monkeypatch):
 
 
 @needs_openvino
-@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("at_once", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_files_and_pictures_of_a_codec_on_either(loaded, monkeypatch, at_once):
     if not at_once:
         monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
