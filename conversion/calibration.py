@@ -5,6 +5,7 @@ reach on a few pictures. Pictures unlike these stay decodable, with more bits.
 """
 
 import gc
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,6 +23,9 @@ from glc_jax.models.pixels import to_model_range
 CROP = 256  # pixels; larger pictures give their middle
 SYNTHETIC_PICTURES = 4
 DISCS = 300
+
+LARGE = 2**24
+"""Values of a model from which on each step of calibrating it lets go of all that it took."""
 
 
 class Cost(NamedTuple):
@@ -92,16 +96,16 @@ def exact_model(
     uniform = {**config.get("entropy", {}), "z_prior": "uniform"}
     model = glc.build({**config, "code_predictor": None, "entropy": uniform})
     latents = _encode(model, _load(leaves, "vqvae/encoder"), sizes.size_multiple(config), samples)
-    _let_go()
+    _let_go(leaves)
     rates = (0, config["rate_points"] - 1)
     targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
-    _let_go()
+    _let_go(leaves)
     variables = _load(leaves, "hyperprior", "context")
     tree = export.export(model.entropy_model(), model.run, variables, targets)
-    _let_go()
+    _let_go(leaves)
     coded, estimated = _counted(model, variables, targets)
     del variables
-    _let_go()
+    _let_go(leaves)
     exact = ExactModel(tree)
     spent = [exact.bits(exact.encode(one)) for one in coded]
     of_y = [group.name for group in model.entropy_model().of("y")]
@@ -164,8 +168,13 @@ def _counted(
     return coded, estimated
 
 
-def _let_go() -> None:
-    """Gives back what the last step took: its programs, and what they were made from."""
+def _let_go(leaves: Mapping[str, Any]) -> None:
+    """Gives back what the last step took: its programs, and what they were made from.
+
+    Not of a small model, which takes little, and is often one of several in a process.
+    """
+    if sum(math.prod(leaf.shape) for leaf in leaves.values()) < LARGE:
+        return
     jax.clear_caches()
     gc.collect()
     memory.give_back()
