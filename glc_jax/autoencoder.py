@@ -75,7 +75,7 @@ class Autoencoder:
         encoder, generator = model.vqvae.encoder, model.vqvae.generator
         if engine.dtype is not None:
             encoder, generator = (part.clone(dtype=engine.dtype) for part in (encoder, generator))
-        self._modules = encoder, generator
+        self._modules = {"encoder": encoder, "generator": generator}
         channels = config["latent_channels"]
         try:
             parts = params["vqvae"]["encoder"], params["vqvae"]["generator"]
@@ -99,7 +99,7 @@ class Autoencoder:
         if self._runs_whole(height, width, "compress", limit):
             padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
             pixels = np.pad(picture, padding, mode="edge")[None]
-            begun = self._begin(_encode, 0, pixels)
+            begun = self._begin(_encode, "encoder", pixels)
             return lambda: jnp.asarray(self._finish(begun))
         return lambda: self._encode_by_tiles(picture, height, width, limit)
 
@@ -122,7 +122,7 @@ class Autoencoder:
         limit: as that of `encode`.
         """
         if self._runs_whole(height, width, "decompress", limit):
-            return self._finish(self._begin(_generate, 1, latent))[0, :height, :width]
+            return self._finish(self._begin(_generate, "generator", latent))[0, :height, :width]
         _, h, w, channels = latent.shape
         plan = choose(self._generator, h, w, _for_maps(limit, height, width))
         source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
@@ -130,11 +130,11 @@ class Autoencoder:
         self._by_tiles(self._generator, plan, "generator", source, picture, to_pixels)
         return picture.pixels
 
-    def _begin(self, function: Callable[..., jax.Array], number: int, array: Any) -> Any:
-        """What E (0) or G (1) makes of an array at once; it may still be computed."""
-        params = self._params["vqvae"][_PARTS[number]]
+    def _begin(self, function: Callable[..., jax.Array], part: str, array: Any) -> Any:
+        """What E or G makes of an array at once; it may still be computed."""
+        params = self._params["vqvae"][part]
         with fitting():
-            return self._engine.run(function, self._modules[number], params, array)
+            return self._engine.run(function, self._modules[part], params, array)
 
     def _finish(self, begun: Any) -> np.ndarray:
         with _resting(self._engine):
@@ -153,9 +153,9 @@ class Autoencoder:
             height, width = self._padded(height, width)
             h, w = height // self._downsampling, width // self._downsampling
             shape = jax.ShapeDtypeStruct((1, h, w, self._config["latent_channels"]), jnp.float32)
-            params = self._params["vqvae"][_PARTS[1]]
+            params = self._params["vqvae"]["generator"]
             with fitting():
-                self._engine.prepare(_generate, self._modules[1], params, shape)
+                self._engine.prepare(_generate, self._modules["generator"], params, shape)
 
     def needed_bytes(
         self, height: int, width: int, operation: memory.Operation, coding: int = 0
@@ -194,9 +194,6 @@ class Autoencoder:
 def _for_maps(limit: int | None, height: int, width: int) -> int | None:
     """What is left of a limit beside the picture and its like."""
     return None if limit is None else limit - PICTURE_BYTES * height * width
-
-
-_PARTS = "encoder", "generator"
 
 
 def _encode(encoder: Encoder, params: Mapping, pixels: jax.Array) -> jax.Array:

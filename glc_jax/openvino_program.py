@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend import core
 
+from glc_jax import jaxprs
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.models.blocks import NORM_EPSILON
 
@@ -163,15 +163,6 @@ _UNARY = {
     "not": "logical_not",
 }
 _SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-}
 CHANNELS_FIRST = (0, 3, 1, 2)
 
 
@@ -191,18 +182,7 @@ class _Translator:
         self, jaxpr: Any, constants: Sequence[_Value], inputs: Sequence[_Value]
     ) -> list[_Value]:
         """The values of the outputs."""
-        known: dict[Any, _Value] = dict(zip(jaxpr.constvars, constants, strict=True))
-        known |= dict(zip(jaxpr.invars, inputs, strict=True))
-
-        def read(atom: Any) -> _Value:
-            if isinstance(atom, core.Literal):
-                return self.constant(np.asarray(atom.val, atom.aval.dtype))
-            return known[atom]
-
-        for equation in jaxpr.eqns:
-            results = self.equation(equation, [read(atom) for atom in equation.invars])
-            known |= dict(zip(equation.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+        return jaxprs.walk(jaxpr, constants, inputs, self.constant, self.equation)
 
     def equation(self, equation: Any, inputs: list[_Value]) -> Sequence[_Value]:
         name, params = equation.primitive.name, equation.params
@@ -210,16 +190,12 @@ class _Translator:
         out = equation.outvars[0].aval
         if name in _SAME:
             return inputs
-        if name in _CALLS:
+        if inner := jaxprs.called(equation):
             known = KNOWN.get(params.get("name"))
             if known is not None:
-                found = known(self, inputs, shapes)
-                if found is not None:
-                    return [found]
-            inner = params[_CALLS[name]]
-            closed = hasattr(inner, "consts")
-            constants = [self.constant(np.asarray(v)) for v in inner.consts] if closed else []
-            return self.follow(inner.jaxpr if closed else inner, constants, inputs)
+                return [known(self, inputs, shapes)]
+            jaxpr, constants = inner
+            return self.follow(jaxpr, [self.constant(c) for c in constants], inputs)
         if name in _BINARY:
             (a, b), axes = self._alike(inputs)
             return [_Value(getattr(self.op, _BINARY[name])(a, b), axes)]
@@ -242,19 +218,20 @@ class _Translator:
         order = [x.axes.index(axis) for axis in axes]
         return self.op.transpose(x.node, np.array(order, np.int64))
 
-    def plain(self, x: _Value, shape: Sequence[int]) -> Any:
-        """The node with its axes in JAX's order, and nothing left to repeat."""
-        return self.filled(self.turned(x, tuple(range(len(shape)))), shape)
+    def whole(self, x: _Value, shape: Sequence[int], axes: Sequence[int] | None = None) -> Any:
+        """The node of an array of this shape, nothing left to repeat.
 
-    def filled(self, node: Any, shape: Sequence[int]) -> Any:
-        """The node in this shape, repeated where it has 1."""
-        if tuple(node.get_output_shape(0)) == tuple(shape):
+        axes: its order; None: that in which it is kept.
+        """
+        axes = x.axes if axes is None else tuple(axes)
+        node, size = self.turned(x, axes), [shape[axis] for axis in axes]
+        if list(node.get_output_shape(0)) == size:
             return node
-        return self.op.broadcast(node, np.array(shape, np.int64))
+        return self.op.broadcast(node, np.array(size, np.int64))
 
-    def full(self, x: _Value, shape: Sequence[int]) -> Any:
-        """The node as it is stored, nothing left to repeat."""
-        return self.filled(x.node, [shape[axis] for axis in x.axes])
+    def plain(self, x: _Value, shape: Sequence[int]) -> Any:
+        """`whole` in JAX's order."""
+        return self.whole(x, shape, range(len(shape)))
 
     def _alike(self, inputs: Sequence[_Value]) -> tuple[list[Any], tuple[int, ...]]:
         """Nodes with one order of axes: that of the largest."""
@@ -310,8 +287,7 @@ class _Translator:
         return x._replace(node=self.op.convert(x.node, name))
 
     def _broadcast_in_dim(self, inputs, shapes, params, out) -> _Value:
-        (x,), (shape) = inputs[:1], shapes[0]
-        node = self.turned(x, tuple(range(len(shape))))
+        node = self.turned(inputs[0], tuple(range(len(shapes[0]))))
         have = node.get_output_shape(0)
         size = [1] * len(out.shape)
         for i, axis in enumerate(params["broadcast_dimensions"]):
@@ -338,10 +314,7 @@ class _Translator:
 
     def _concatenate(self, inputs, shapes, params, out) -> _Value:
         axes = max(inputs, key=lambda x: x.axes != tuple(range(len(x.axes)))).axes
-        nodes = [
-            self.filled(self.turned(x, axes), [shape[axis] for axis in axes])
-            for x, shape in zip(inputs, shapes, strict=True)
-        ]
+        nodes = [self.whole(x, shape, axes) for x, shape in zip(inputs, shapes, strict=True)]
         return _Value(self.op.concat(nodes, axes.index(params["dimension"])), axes)
 
     def _stack(self, inputs, shapes, params, out) -> _Value:
@@ -355,18 +328,11 @@ class _Translator:
     def _slice(self, inputs, shapes, params, out) -> _Value:
         (x,) = inputs
         strides = params["strides"] or (1,) * len(out.shape)
-        return self._cut(
-            x._replace(node=self.full(x, shapes[0])),
-            params["start_indices"],
-            params["limit_indices"],
-            strides,
+        bounds = (
+            np.array([one[axis] for axis in x.axes], np.int64)
+            for one in (params["start_indices"], params["limit_indices"], strides)
         )
-
-    def _cut(self, x: _Value, starts, stops, strides) -> _Value:
-        order = list(x.axes)
-        bounds = (np.array([one[axis] for axis in order], np.int64) for one in (starts, stops))
-        step = np.array([strides[axis] for axis in order], np.int64)
-        return x._replace(node=self.op.slice(x.node, *bounds, step))
+        return x._replace(node=self.op.slice(self.whole(x, shapes[0]), *bounds))
 
     def _split(self, x: _Value, params) -> list[_Value]:
         axis = x.axes.index(params["axis"])
@@ -382,7 +348,7 @@ class _Translator:
             np.array([params["padding_config"][axis][i] for axis in x.axes], np.int64)
             for i in (0, 1)
         )
-        node = self.op.pad(self.full(x, shapes[0]), low, high, "constant", value.node)
+        node = self.op.pad(self.whole(x, shapes[0]), low, high, "constant", value.node)
         return x._replace(node=node)
 
     def _iota(self, inputs, shapes, params, out) -> _Value:
@@ -394,7 +360,7 @@ class _Translator:
     def _reduced(self, how: str, inputs, shapes, params) -> _Value:
         (x,) = inputs
         places = [x.axes.index(axis) for axis in params["axes"]]
-        node = getattr(self.op, how)(self.full(x, shapes[0]), np.array(places, np.int64), False)
+        node = getattr(self.op, how)(self.whole(x, shapes[0]), np.array(places, np.int64), False)
         kept = [axis for axis in x.axes if axis not in params["axes"]]
         return _Value(node, tuple(sorted(kept).index(axis) for axis in kept))
 
@@ -414,15 +380,12 @@ class _Translator:
         if (a_sum, b_sum, len(b_shape), len(a_shape)) == ((last,), (0,), 2, 4) and not a_batch:
             kernel = self.turned(b, (1, 0))
             kernel = self.shaped(kernel, (b_shape[1], b_shape[0], 1, 1))
-            x = self.filled(
-                self.turned(a, CHANNELS_FIRST), [a_shape[axis] for axis in CHANNELS_FIRST]
-            )
+            x = self.whole(a, a_shape, CHANNELS_FIRST)
             return _Value(self._convolved(x, kernel, (1, 1), ((0, 0), (0, 0))), CHANNELS_FIRST)
 
         def matrices(x: _Value, shape, batch, summed) -> tuple[Any, list[int], list[int]]:
             free = [axis for axis in range(len(shape)) if axis not in (*batch, *summed)]
-            node = self.filled(x.node, [shape[axis] for axis in x.axes])
-            node = self.turned(_Value(node, x.axes), (*batch, *free, *summed))
+            node = self.whole(x, shape, (*batch, *free, *summed))
             sizes = [[shape[axis] for axis in group] for group in (batch, free, summed)]
             return self.shaped(node, [math.prod(one) for one in sizes]), sizes[0], sizes[1]
 
@@ -438,10 +401,10 @@ class _Translator:
         if not plain or any(one != 1 for one in params["lhs_dilation"]):
             raise ConfigError("OpenVINO has no counterpart here of such convolutions.")
         lhs, rhs, result = numbers
-        x_node = self.filled(self.turned(x, tuple(lhs)), [x_shape[axis] for axis in lhs])
-        k_node = self.filled(self.turned(kernel, tuple(rhs)), [kernel_shape[i] for i in rhs])
         node = self._convolved(
-            x_node, k_node, params["window_strides"], params["padding"], params["rhs_dilation"]
+            self.whole(x, x_shape, lhs),
+            self.whole(kernel, kernel_shape, rhs),
+            *(params["window_strides"], params["padding"], params["rhs_dilation"]),
         )
         return _Value(node, tuple(result))
 
@@ -458,7 +421,7 @@ def _group_norm(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
     """
     op, (x, scale, bias), (_, height, width, channels) = to.op, inputs, shapes[0]
     groups, size = shapes[1]
-    x = to.filled(to.turned(x, CHANNELS_FIRST), [shapes[0][axis] for axis in CHANNELS_FIRST])
+    x = to.whole(x, shapes[0], CHANNELS_FIRST)
     places = np.array([2, 3], np.int64)
     squares = op.power(op.reduce_l2(x, places, True), np.float32(2))
 
@@ -488,7 +451,7 @@ def _silu(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
 def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
     """`layers.doubled_conv3x3`, as a transposed convolution of 4 x 4: each tap of a phase."""
     x, kernel = inputs
-    node = to.filled(to.turned(x, CHANNELS_FIRST), [shapes[0][axis] for axis in CHANNELS_FIRST])
+    node = to.whole(x, shapes[0], CHANNELS_FIRST)
     # An input at i reaches outputs 2i - 1 .. 2i + 2; at 2i - 1 through the kernel's last row.
     spread = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
     plain = to.turned(kernel, (2, 3, 0, 1))  # [in, out, 3, 3]
@@ -498,7 +461,7 @@ def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
     return _Value(found, CHANNELS_FIRST)
 
 
-KNOWN: Mapping[str, Callable[..., _Value | None]] = {
+KNOWN: Mapping[str, Callable[..., _Value]] = {
     "group_norm": _group_norm,
     "silu": _silu,
     "doubled_conv3x3": _doubled,

@@ -30,6 +30,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 INPUT_PHOTOS = 24  # of a folder, for --input
@@ -139,38 +140,45 @@ def speed(count: int, seconds: float) -> str:
     return f"{count / seconds / 1e6:.1f}" if seconds else "?"
 
 
+def chosen(arguments: argparse.Namespace) -> Iterator[tuple[float, str, Any]]:
+    """(rate, name, picture) of --rates and --files."""
+    from glc_jax import images
+
+    paths = [f for p in arguments.files for f in (images.find(p) if p.is_dir() else [p])]
+    for rate in arguments.rates:
+        for path in paths:
+            yield rate, path.name, images.read(path)
+
+
 def benchmark_files(arguments: argparse.Namespace) -> int:
     """Real files of each picture at each rate: a line for each, then sums."""
-    from glc_jax import images, weights
+    from glc_jax import weights
     from glc_jax.errors import GLCError
     from glc_jax.evaluation.coding import CodingMeter
 
     found = []
     try:
         meter = CodingMeter(weights.load(weights.resolve(arguments.weights)))
-        paths = [f for p in arguments.files for f in (images.find(p) if p.is_dir() else [p])]
-        for rate in arguments.rates:
-            for path in paths:
-                picture = images.read(path)
-                coding = meter.measure(picture, rate)
-                found.append({"name": path.name, "rate": rate, **coding._asdict()})
-                height, width = picture.shape[:2]
-                print(
-                    f"rate {rate:<4g} {path.name:<24} {width}x{height}  {coding.bytes:6d} bytes, "
-                    f"{coding.bytes - coding.payload} of them not payload; "
-                    f"estimate {coding.float_bits / 8:8.1f}; "
-                    f"y {coding.exact_y_bits / coding.float_y_bits - 1:+.2%} for exactness; "
-                    f"z {coding.z_bits / coding.z_count:.2f} bits an index; "
-                    f"compress {coding.compress_seconds:.2f} s, "
-                    f"{coding.encode_seconds / coding.compress_seconds:.0%} entropy coding "
-                    f"({coding.encode_seconds:.3f} s); "
-                    f"decompress {coding.decompress_seconds:.2f} s, "
-                    f"{coding.decode_seconds / coding.decompress_seconds:.0%} "
-                    f"({coding.decode_seconds:.3f} s); coder "
-                    f"{speed(coding.symbols, coding.coder_encode_seconds)} M symbols/s out, "
-                    f"{speed(coding.symbols, coding.coder_decode_seconds)} M in",
-                    flush=True,
-                )
+        for rate, name, picture in chosen(arguments):
+            coding = meter.measure(picture, rate)
+            found.append({"name": name, "rate": rate, **coding._asdict()})
+            height, width = picture.shape[:2]
+            print(
+                f"rate {rate:<4g} {name:<24} {width}x{height}  {coding.bytes:6d} bytes, "
+                f"{coding.bytes - coding.payload} of them not payload; "
+                f"estimate {coding.float_bits / 8:8.1f}; "
+                f"y {coding.exact_y_bits / coding.float_y_bits - 1:+.2%} for exactness; "
+                f"z {coding.z_bits / coding.z_count:.2f} bits an index; "
+                f"compress {coding.compress_seconds:.2f} s, "
+                f"{coding.encode_seconds / coding.compress_seconds:.0%} entropy coding "
+                f"({coding.encode_seconds:.3f} s); "
+                f"decompress {coding.decompress_seconds:.2f} s, "
+                f"{coding.decode_seconds / coding.decompress_seconds:.0%} "
+                f"({coding.decode_seconds:.3f} s); coder "
+                f"{speed(coding.symbols, coding.coder_encode_seconds)} M symbols/s out, "
+                f"{speed(coding.symbols, coding.coder_decode_seconds)} M in",
+                flush=True,
+            )
     except GLCError as error:
         print(error, file=sys.stderr)
         return 2
@@ -222,7 +230,7 @@ def benchmark_input(arguments: argparse.Namespace) -> int:
 
 def compare_files(arguments: argparse.Namespace) -> int:
     """Files and pictures of the fast mode or of another engine, beside the usual ones."""
-    from glc_jax import images, weights
+    from glc_jax import weights
     from glc_jax.codec import Codec
     from glc_jax.errors import GLCError
     from glc_jax.evaluation import modes
@@ -231,18 +239,16 @@ def compare_files(arguments: argparse.Namespace) -> int:
     try:
         loaded = weights.load(weights.resolve(arguments.weights))
         usual, other = Codec(loaded), Codec(loaded, engine=arguments.engine)
-        paths = [f for p in arguments.files for f in (images.find(p) if p.is_dir() else [p])]
-        for rate in arguments.rates:
-            for path in paths:
-                one = modes.compare(usual, other, images.read(path), rate, arguments.fast)
-                found.append({"name": path.name, "rate": rate, **one._asdict()})
-                print(
-                    f"rate {rate:<4g} {path.name:<24} {one.others} of {one.symbols} symbols; "
-                    f"{one.bytes} and {one.other_bytes} bytes; {one.psnr:.2f} dB between the "
-                    f"pictures, {one.largest} levels at most; {one.to_original:.2f} and "
-                    f"{one.other_to_original:.2f} dB to the original",
-                    flush=True,
-                )
+        for rate, name, picture in chosen(arguments):
+            one = modes.compare(usual, other, picture, rate, arguments.fast)
+            found.append({"name": name, "rate": rate, **one._asdict()})
+            print(
+                f"rate {rate:<4g} {name:<24} {one.others} of {one.symbols} symbols; "
+                f"{one.bytes} and {one.other_bytes} bytes; {one.psnr:.2f} dB between the "
+                f"pictures, {one.largest} levels at most; {one.to_original:.2f} and "
+                f"{one.other_to_original:.2f} dB to the original",
+                flush=True,
+            )
     except GLCError as error:
         print(error, file=sys.stderr)
         return 2

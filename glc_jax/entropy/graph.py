@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 from jax import lax
-from jax.extend import core
 
+from glc_jax import jaxprs
 from glc_jax.entropy import affine
 from glc_jax.entropy import sizes as sizes_of
 from glc_jax.errors import ConfigError
@@ -204,17 +204,6 @@ ELEMENTWISE: dict[str, Callable[..., jax.Array]] = {
 }
 
 _SAME = ("stop_gradient", "copy", "copy_p", "reduce_precision", "optimization_barrier")
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "remat2": "jaxpr",
-    "checkpoint": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-}
 
 
 class _Tracer:
@@ -244,24 +233,13 @@ class _Tracer:
 
     def follow(self, jaxpr: Any, constants: Sequence[Node], inputs: Sequence[Node]) -> list[Node]:
         """The nodes of the outputs."""
-        known: dict[Any, Node] = dict(zip(jaxpr.constvars, constants, strict=True))
-        known |= dict(zip(jaxpr.invars, inputs, strict=True))
-
-        def read(atom: Any) -> Node:
-            if isinstance(atom, core.Literal):
-                return self.constant(np.asarray(atom.val, atom.aval.dtype))
-            return known[atom]
-
-        for equation in jaxpr.eqns:
-            results = self.equation(equation, [read(atom) for atom in equation.invars])
-            known |= dict(zip(equation.outvars, results, strict=True))
-        return [read(atom) for atom in jaxpr.outvars]
+        return jaxprs.walk(jaxpr, constants, inputs, self.constant, self.equation)
 
     def equation(self, equation: Any, inputs: list[Node]) -> Sequence[Node]:
         name, params = equation.primitive.name, equation.params
         source = self._caller or _line(equation)
-        if name in _CALLS:
-            return self._call(params[_CALLS[name]], inputs, source)
+        if inner := jaxprs.called(equation):
+            return self._call(*inner, inputs, source)
         if name in _SAME:
             return inputs
         shape, dtype = _dims(equation.outvars[0].aval.shape), equation.outvars[0].aval.dtype
@@ -286,12 +264,12 @@ class _Tracer:
             raise _refused(name, source)
         return [write(inputs, params, shape, dtype, source)]
 
-    def _call(self, inner: Any, inputs: Sequence[Node], source: str) -> list[Node]:
+    def _call(
+        self, jaxpr: Any, arrays: Sequence[np.ndarray], inputs: Sequence[Node], source: str
+    ) -> list[Node]:
         """The nodes of a function within the function. What JAX's own functions do counts as the
         line that calls them: JAX keeps what it traced, with the line of whoever called first."""
-        closed = hasattr(inner, "consts")
-        constants = [self.constant(np.asarray(v)) for v in inner.consts] if closed else []
-        jaxpr, caller = inner.jaxpr if closed else inner, self._caller
+        constants, caller = [self.constant(array) for array in arrays], self._caller
         if _is_library(jaxpr.debug_info.func_src_info or ""):
             self._caller = source
         found = self.follow(jaxpr, constants, inputs)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from glc_jax.codec import Codec
+from glc_jax.metrics.psnr import psnr
 
 
 class Difference(NamedTuple):
@@ -54,5 +55,4 @@ def compare(usual: Codec, other: Codec, picture: np.ndarray, rate: float, fast: 
 
 
 def _psnr(one: np.ndarray, other: np.ndarray) -> float:
-    squares = float(np.mean((one.astype(np.float64) - other) ** 2))
-    return 10 * np.log10(255**2 / squares) if squares else float("inf")
+    return float(psnr(one[None], other[None])[0])
