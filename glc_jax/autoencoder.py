@@ -31,6 +31,9 @@ from glc_jax.tiles.stages import Chain, chain
 AT_ONCE = 2 * 10**9
 """Bytes that a whole picture may take at once on a CPU, which is quicker than tile by tile."""
 
+KEPT_SHARE = 8
+"""Into how many parts memory is divided, one of which E or G may keep between two pictures."""
+
 COMFORTABLE = 10**9
 """Bytes that tiles take without asking whether fewer would do."""
 
@@ -71,6 +74,7 @@ class Autoencoder:
     ) -> None:
         self._config, self._params, self._engine = config, params, engine
         self._memory = Memory()
+        self._holds: tuple[str, tuple[int, ...]] | None = None
         self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
         encoder, generator = model.vqvae.encoder, model.vqvae.generator
         if engine.dtype is not None:
@@ -96,11 +100,12 @@ class Autoencoder:
     ) -> Callable[[], jax.Array]:
         """`encode` for a caller with something else to do meanwhile: call what it gives."""
         height, width = self._padded(*picture.shape[:2])
-        if self._runs_whole(height, width, "compress", limit):
+        needed = self._whole(height, width, "compress", limit)
+        if needed is not None:
             padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
             pixels = np.pad(picture, padding, mode="edge")[None]
             begun = self._begin(_encode, "encoder", pixels)
-            return lambda: jnp.asarray(self._finish(begun))
+            return lambda: jnp.asarray(self._finish(begun, needed, limit))
         return lambda: self._encode_by_tiles(picture, height, width, limit)
 
     def _encode_by_tiles(
@@ -121,8 +126,10 @@ class Autoencoder:
 
         limit: as that of `encode`.
         """
-        if self._runs_whole(height, width, "decompress", limit):
-            return self._finish(self._begin(_generate, "generator", latent))[0, :height, :width]
+        needed = self._whole(height, width, "decompress", limit)
+        if needed is not None:
+            begun = self._begin(_generate, "generator", latent)
+            return self._finish(begun, needed, limit)[0, :height, :width]
         _, h, w, channels = latent.shape
         plan = choose(self._generator, h, w, _for_maps(limit, height, width))
         source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
@@ -132,24 +139,41 @@ class Autoencoder:
 
     def _begin(self, function: Callable[..., jax.Array], part: str, array: Any) -> Any:
         """What E or G makes of an array at once; it may still be computed."""
-        params = self._params["vqvae"][part]
+        params, held = self._params["vqvae"][part], (part, array.shape)
+        if self._holds not in (None, held):
+            self._rest()
+        self._holds = held
         with fitting():
             return self._engine.run(function, self._modules[part], params, array)
 
-    def _finish(self, begun: Any) -> np.ndarray:
-        with _resting(self._engine):
+    def _finish(self, begun: Any, needed: int, limit: int | None) -> np.ndarray:
+        """What was begun.
+
+        The memory in which it was computed is kept for another picture of its size where it is a
+        small part of all.
+        """
+        with contextlib.ExitStack() as after:
+            if limit is None or KEPT_SHARE * needed > limit:
+                after.callback(self._rest)
             return np.asarray(begun)
+
+    def _rest(self) -> None:
+        """The engine holds no memory for computing afterwards."""
+        self._holds = None
+        self._engine.rest()
 
     def _by_tiles(
         self, network: Chain, plan: Plan, part: str, source: Any, target: Any, finish: Any = None
     ) -> None:
         params = self._params["vqvae"][part]
-        with fitting(), _resting(self._engine):
+        self._rest()
+        with fitting(), contextlib.ExitStack() as after:
+            after.callback(self._rest)
             run(network, plan, params, source, target, self._memory, finish, self._engine)
 
     def prepare_generate(self, height: int, width: int, limit: int | None = None) -> None:
         """Begins to compile what `generate` needs for a picture of this size."""
-        if self._runs_whole(height, width, "decompress", limit):
+        if self._whole(height, width, "decompress", limit) is not None:
             height, width = self._padded(height, width)
             h, w = height // self._downsampling, width // self._downsampling
             shape = jax.ShapeDtypeStruct((1, h, w, self._config["latent_channels"]), jnp.float32)
@@ -181,14 +205,14 @@ class Autoencoder:
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         return height + -height % self._multiple, width + -width % self._multiple
 
-    def _runs_whole(
+    def _whole(
         self, height: int, width: int, operation: memory.Operation, limit: int | None
-    ) -> bool:
-        """Whether a picture is handled at once."""
+    ) -> int | None:
+        """The bytes that a picture takes which is handled at once; None where it is not."""
         needed = memory.needed_bytes(self._config, height, width, operation)
         if jax.default_backend() == "cpu":
             limit = AT_ONCE if limit is None else min(limit, AT_ONCE)
-        return limit is None or needed <= limit
+        return needed if limit is None or needed <= limit else None
 
 
 def _for_maps(limit: int | None, height: int, width: int) -> int | None:
@@ -202,15 +226,6 @@ def _encode(encoder: Encoder, params: Mapping, pixels: jax.Array) -> jax.Array:
 
 def _generate(generator: Generator, params: Mapping, latent: jax.Array) -> jax.Array:
     return to_pixels(generator.apply({"params": params}, latent).astype(jnp.float32))
-
-
-@contextlib.contextmanager
-def _resting(engine: Engine) -> Iterator[None]:
-    """The engine holds no memory for computing afterwards."""
-    try:
-        yield
-    finally:
-        engine.rest()
 
 
 @contextlib.contextmanager

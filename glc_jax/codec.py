@@ -127,7 +127,7 @@ class Codec:
         named.import_plugins(self.plugins)
         self._max_memory = None if max_memory is None else memory.parse(max_memory)
         self._engine = engine
-        self._autoencoders: dict[bool, Autoencoder] = {}
+        self._sides: dict[tuple[bool, bool], _EncoderSide] = {}
         self._prepared: set[tuple[int, int]] = set()
         self.config = loaded.config
         self._model = _build(loaded, self.plugins)
@@ -439,11 +439,15 @@ class Codec:
         self.entropy_model.prepare(height, width)
 
     def _encoder_side(self, restore: bool, fast: bool = False) -> _EncoderSide:
-        """What makes y and z of a picture: the model's own, or the restorer's."""
-        if not restore:
-            return _EncoderSide(self.params, self._autoencoder(fast))
-        params = self._restoring
-        return _EncoderSide(params, self._made(params, engines.choose(self._engine, fast)))
+        """What makes y and z of a picture: the model's own, or the restorer's.
+
+        Kept with what was compiled for it.
+        """
+        if (restore, fast) not in self._sides:
+            params = self._restoring if restore else self.params
+            engine = engines.choose(self._engine, fast)
+            self._sides[restore, fast] = _EncoderSide(params, self._made(params, engine))
+        return self._sides[restore, fast]
 
     @functools.cached_property
     def _restoring(self) -> Mapping[str, Any]:
@@ -511,10 +515,8 @@ class Codec:
         return np.pad(pixels, padding, mode="edge")[None]
 
     def _autoencoder(self, fast: bool = False) -> Autoencoder:
-        if fast not in self._autoencoders:
-            engine = engines.choose(self._engine, fast)
-            self._autoencoders[fast] = self._made(self.params, engine)
-        return self._autoencoders[fast]
+        """The model's own E and G."""
+        return self._encoder_side(False, fast).autoencoder
 
     def _made(self, params: Mapping[str, Any], engine: engines.Engine) -> Autoencoder:
         return Autoencoder(self.config["model"], self._model, params, engine)

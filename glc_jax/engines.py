@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glc_jax import memory
+from glc_jax import memory, program_store
 from glc_jax.errors import ConfigError, InputError
 
 XLA, OPENVINO = "xla", "openvino"
@@ -111,7 +111,8 @@ class OpenVINO:
     """Functions compiled by OpenVINO; its programs hold their weights.
 
     They are compiled and run one after another in a thread of their own, so that the caller can
-    prepare what comes next meanwhile.
+    prepare what comes next meanwhile. Those of this package's functions are kept on disk where JAX
+    keeps its own (`program_store`), and found there by the next process.
 
     Args:
       fast: see `choose`.
@@ -127,6 +128,7 @@ class OpenVINO:
         openvino_program.require()
         self._fast, self._otherwise = fast, otherwise
         self._programs: OrderedDict[Any, _Kept] = OrderedDict()
+        self._unsaved: list[tuple[program_store.ProgramStore, str, Future]] = []
         self._thread = ThreadPoolExecutor(1, "glc-openvino")
 
     def prepare(
@@ -151,12 +153,14 @@ class OpenVINO:
                 return [np.asarray(leaf) for leaf in jax.tree.leaves(found)]
 
         future = self._thread.submit(compute)
+        while self._unsaved:
+            _saving.append(self._thread.submit(_save, *self._unsaved.pop()))
         count = kept.results.num_leaves
         return jax.tree.unflatten(kept.results, [_Result(future, i) for i in range(count)])
 
     def rest(self) -> None:
         for kept in self._programs.values():
-            if kept.program.exception() is None:
+            if kept.program.done() and kept.program.exception() is None:
                 kept.program.result().rest()
         memory.give_back()
 
@@ -190,9 +194,49 @@ class OpenVINO:
         def of_leaves(*leaves: jax.Array) -> Any:
             return function(fixed, params, *jax.tree.unflatten(given, leaves))
 
+        store, key = program_store.beside_jax(), None
+        if store is not None:
+            arrays, made_for = jax.tree.unflatten(given, shapes), self._compiled_for
+            key = program_store.key(function, fixed, params, arrays, *made_for)
+        if key is not None and (stored := store.load(key)) is not None:
+
+            def restored() -> openvino_program.Program:
+                try:
+                    return openvino_program.restored(stored, self._fast)
+                except RuntimeError:
+                    store.remove(key)
+                    return openvino_program.trace(of_leaves, shapes).compile(self._fast)
+
+            return _Kept(self._thread.submit(restored), _ONE_RESULT, len(stored), params)
         traced = openvino_program.trace(of_leaves, shapes)
         program = self._thread.submit(traced.compile, self._fast)
+        if key is not None and traced.results == _ONE_RESULT:
+            self._unsaved.append((store, key, program))
         return _Kept(program, traced.results, traced.weight_bytes, params)
+
+    @functools.cached_property
+    def _compiled_for(self) -> tuple[str, ...]:
+        from glc_jax import openvino_program
+
+        return openvino_program.compiled_for(self._fast)
+
+
+_ONE_RESULT = jax.tree.structure(0)
+
+_saving: list[Future] = []
+"""Programs on their way to the disk."""
+
+
+def _save(store: program_store.ProgramStore, key: str, program: Future) -> None:
+    if program.exception() is None:
+        with contextlib.suppress(RuntimeError):  # not every program can be exported
+            store.save(key, program.result().stored())
+
+
+def finish() -> None:
+    """Waits for what is being written, for a process that is about to end at once."""
+    while _saving:
+        _saving.pop().exception()
 
 
 class _Result:

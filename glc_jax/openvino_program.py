@@ -64,8 +64,14 @@ class Program:
 
     def rest(self) -> None:
         """Lets go of the memory in which it computes."""
-        self._request = None
-        self._compiled.release_memory()
+        if self._request is not None:
+            self._request = None
+            self._compiled.release_memory()
+
+    def stored(self) -> bytes:
+        """What `restored` makes it of, its weights among it."""
+        exported = self._compiled.export_model()
+        return exported if isinstance(exported, bytes) else exported.getvalue()
 
 
 class Traced(NamedTuple):
@@ -83,15 +89,35 @@ class Traced(NamedTuple):
 
     def compile(self, fast: bool) -> Program:
         """The program, in bfloat16 where it is to be fast and the processor can; else float32."""
-        openvino, _ = _openvino()
-        core = openvino.Core()
-        reduced = fast and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        hints = {
-            "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
-            "PERFORMANCE_HINT": "LATENCY",
-            "ENABLE_CPU_PINNING": False,  # another process may be busy on some of the processors
-        }
+        core, hints = _core(fast)
         return Program(core.compile_model(self.model, "CPU", hints))
+
+
+def _core(fast: bool) -> tuple[Any, dict[str, Any]]:
+    """OpenVINO's core, and how it is to compile."""
+    openvino, _ = _openvino()
+    core = openvino.Core()
+    reduced = fast and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return core, {
+        "INFERENCE_PRECISION_HINT": "bf16" if reduced else "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # another process may be busy on some of the processors
+    }
+
+
+def compiled_for(fast: bool) -> tuple[str, ...]:
+    """What a compiled program holds for: the release, the processor, how it computes."""
+    openvino, _ = _openvino()
+    core, hints = _core(fast)
+    names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")
+    processor = [str(core.get_property("CPU", name)) for name in names]
+    return (openvino.get_version(), *processor, str(hints))
+
+
+def restored(stored: bytes, fast: bool) -> Program:
+    """A program of `Program.stored`; raises RuntimeError where OpenVINO cannot read it."""
+    core, hints = _core(fast)
+    return Program(core.import_model(stored, "CPU", hints))
 
 
 def trace(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct]) -> Traced:

@@ -308,3 +308,45 @@ def test_amounts(text, size):
 def test_no_amounts(text):
     with pytest.raises(InputError, match="no amount of memory"):
         memory.parse(text)
+
+
+class Resting(engines.OnXLA):
+    """XLA that notes when it is told to rest."""
+
+    def __init__(self):
+        super().__init__()
+        self.rests = 0
+
+    def rest(self):
+        self.rests += 1
+
+
+def test_memory_is_kept_between_pictures_where_it_is_a_small_part(loaded, monkeypatch):
+    engine = Resting()
+    monkeypatch.setattr(engines, "choose", lambda name, fast: engine)
+    made = codec.Codec(loaded)._autoencoder()
+    small, other = small_model.picture(16, 32), small_model.picture(32, 16)
+    needed = memory.needed_bytes(small_model.MODEL, 16, 32, "compress")
+    roomy = autoencoder.KEPT_SHARE * needed
+
+    made.encode(small, roomy)
+    made.encode(small, roomy)
+    assert engine.rests == 0
+    made.encode(other, roomy)  # what another size holds goes first
+    assert engine.rests == 1
+    latent = made.encode(other, roomy - 1)
+    assert engine.rests == 2
+    made.encode(other, None)
+    assert engine.rests == 3
+
+    room = autoencoder.KEPT_SHARE * memory.needed_bytes(small_model.MODEL, 32, 16, "decompress")
+    made.generate(latent, 32, 16, room)
+    made.generate(latent, 30, 15, room)
+    assert engine.rests == 3
+    made.encode(other, roomy)
+    assert engine.rests == 4
+    made.generate(latent, 32, 16, room)
+    assert engine.rests == 5
+    monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
+    made.generate(latent, 32, 16, room)  # tile by tile
+    assert engine.rests > 6

@@ -47,6 +47,7 @@ def main() -> NoReturn:
     except SystemExit as stop:  # of argparse, after --help or a mistake
         status = stop.code
     status = streams.finish(status)
+    process.finish()
     # Python would wait for threads, one of which may wait for a pipe for ever after a signal, and
     # take a quarter of a second to take everything apart.
     logging.shutdown()

@@ -7,6 +7,7 @@ import functools
 import glob
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,14 @@ def _tpu_is_there() -> bool:
 def _gpu_is_there() -> bool:
     there = os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/kfd")
     return there and any(map(_has, (name for names in _GPU_PLUGINS.values() for name in names)))
+
+
+def finish() -> None:
+    """Waits for what is still being written for the next process, unless a signal came."""
+    if "glc_jax.engines" in sys.modules and not signals:
+        from glc_jax import engines
+
+        engines.finish()
 
 
 def prepare_numpy() -> None:

@@ -1,0 +1,174 @@
+"""Compiled programs of OpenVINO on disk: a process that finds one traces and compiles nothing.
+
+They lie in a folder beside JAX's own compiled programs, wherever a user or `glc` has JAX keep
+those, and nowhere where it keeps none. A program is found by all that made it: the function, what
+is fixed in it, the weights, the shapes, the code of this package, the releases of JAX, Flax and
+OpenVINO, and the processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import flax
+import flax.linen as nn
+import jax
+import numpy as np
+
+FOLDER = "openvino"
+"""Its name in the folder of JAX's programs."""
+
+STORE_BYTES = 2**30
+"""What the programs may take on disk before those that were used least recently go."""
+
+MOST_BYTES = 2**27
+"""Of one program: a larger one takes so long to run that compiling it does not matter."""
+
+_SUFFIX = ".program"
+_CHECK_BYTES = hashlib.sha256().digest_size
+
+
+class ProgramStore:
+    """Programs, as bytes, by key; what cannot be read or written is as if it were not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def load(self, key: str) -> bytes | None:
+        """The program of a key; None where there is none, or a damaged one, which goes."""
+        path = self._path(key)
+        with contextlib.suppress(OSError):
+            stored = path.read_bytes()
+            check, program = stored[:_CHECK_BYTES], stored[_CHECK_BYTES:]
+            if hashlib.sha256(program).digest() == check:
+                os.utime(path)
+                return program
+            path.unlink()
+        return None
+
+    def save(self, key: str, program: bytes) -> None:
+        """Keeps a program, unless it is too large; others go where there is no room for it."""
+        if len(program) > MOST_BYTES:
+            return
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._make_room(len(program))
+            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
+                try:
+                    file.write(hashlib.sha256(program).digest() + program)
+                    file.close()
+                    os.replace(file.name, self._path(key))
+                except BaseException:
+                    os.unlink(file.name)
+                    raise
+
+    def remove(self, key: str) -> None:
+        """Forgets the program of a key."""
+        with contextlib.suppress(OSError):
+            self._path(key).unlink()
+
+    def _path(self, key: str) -> Path:
+        return self._folder / (key + _SUFFIX)
+
+    def _make_room(self, size: int) -> None:
+        kept = []
+        for path in self._folder.iterdir():
+            found = path.stat()
+            kept.append((found.st_mtime_ns, found.st_size, path))
+        total = size + sum(one for _, one, _ in kept)
+        for _, one, path in sorted(kept):
+            if total <= STORE_BYTES:
+                break
+            path.unlink(missing_ok=True)
+            total -= one
+
+
+def beside_jax() -> ProgramStore | None:
+    """The store in the folder where JAX keeps its programs; None where it keeps none on disk."""
+    folder = jax.config.jax_compilation_cache_dir
+    if not folder or not jax.config.jax_enable_compilation_cache or "://" in folder:
+        return None
+    return ProgramStore(Path(folder) / FOLDER)
+
+
+def key(
+    function: Callable[..., Any],
+    fixed: Hashable,
+    params: Any,
+    arrays: Any,
+    *compiled_for: str,
+) -> str | None:
+    """What a program is found by: 64 hexadecimal digits.
+
+    None for what does not say all that it computes: a function that is not one of this package's
+    modules, or what is fixed holds more than modules of this package and plain values.
+
+    Args:
+      function, fixed, params: as those of `engines.Engine.run`.
+      arrays: a tree of what has a shape and a dtype.
+      compiled_for: the compiler's release, the processor and the like.
+    """
+    code = _code()
+    described = _described(fixed)
+    if code is None or described is None or not _is_own(function) or "." in function.__qualname__:
+        return None
+    digest = hashlib.sha256()
+    leaves, tree = jax.tree.flatten(arrays)
+    shapes = [(tuple(leaf.shape), np.dtype(leaf.dtype).name) for leaf in leaves]
+    names = function.__module__, function.__qualname__
+    releases = jax.__version__, flax.__version__, np.__version__, platform.machine()
+    digest.update(repr((code, names, described, str(tree), shapes, releases)).encode())
+    digest.update(repr(compiled_for).encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        values = np.ascontiguousarray(leaf)
+        digest.update(repr((jax.tree_util.keystr(path), values.shape, values.dtype.name)).encode())
+        digest.update(values.view(np.uint8).data if values.ndim else values.tobytes())
+    return digest.hexdigest()
+
+
+def _described(value: Any) -> Any:
+    """All of a value as plain values, equal ones for equal ones; None where that is not known."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return repr(value)
+    if isinstance(value, (tuple, list)):
+        return _all(type(value).__name__, enumerate(value))
+    if isinstance(value, Mapping):
+        return _all("mapping", value.items())
+    if isinstance(value, nn.Module) and _is_own(type(value)):
+        fields = [name for name in value.__dataclass_fields__ if name not in ("parent", "name")]
+        return _all(type(value).__qualname__, [(name, getattr(value, name)) for name in fields])
+    with contextlib.suppress(TypeError):
+        dtype = np.dtype(value)
+        return None if dtype.hasobject else dtype.name
+    return None
+
+
+def _all(kind: str, items: Any) -> tuple | None:
+    """Keys and values of a group, each described."""
+    parts = [(str(name), _described(one)) for name, one in items]
+    return None if any(part is None for _, part in parts) else (kind, *parts)
+
+
+def _is_own(thing: Any) -> bool:
+    return thing.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+@functools.cache
+def _code() -> str | None:
+    """A hash of this package's code; None where its files cannot be read."""
+    digest = hashlib.sha256()
+    package = Path(__file__).parent
+    try:
+        for path in sorted(package.rglob("*.py")):
+            digest.update(f"{path.relative_to(package)}\n".encode() + path.read_bytes() + b"\n")
+    except OSError:
+        return None
+    return digest.hexdigest()
