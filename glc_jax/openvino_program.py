@@ -23,7 +23,7 @@ from glc_jax import jaxprs
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.models.blocks import NORM_EPSILON
 
-MISSING = "The fast mode needs OpenVINO: pip install 'glc-jax[fast]'."
+MISSING = "OpenVINO is not installed: pip install 'glc-jax[fast]'."
 
 
 @functools.cache
