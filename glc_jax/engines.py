@@ -210,7 +210,8 @@ class OpenVINO:
             return _Kept(self._thread.submit(restored), _ONE_RESULT, len(stored), params)
         traced = openvino_program.trace(of_leaves, shapes)
         program = self._thread.submit(traced.compile, self._fast)
-        if key is not None and traced.results == _ONE_RESULT:
+        small = traced.weight_bytes <= program_store.MOST_BYTES  # exporting takes memory too
+        if key is not None and small and traced.results == _ONE_RESULT:
             self._unsaved.append((store, key, program))
         return _Kept(program, traced.results, traced.weight_bytes, params)
 
