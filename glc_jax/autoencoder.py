@@ -152,10 +152,11 @@ class Autoencoder:
         The memory in which it was computed is kept for another picture of its size where it is a
         small part of all.
         """
-        with contextlib.ExitStack() as after:
-            if limit is None or KEPT_SHARE * needed > limit:
-                after.callback(self._rest)
+        try:
             return np.asarray(begun)
+        finally:
+            if limit is None or KEPT_SHARE * needed > limit:
+                self._rest()
 
     def _rest(self) -> None:
         """The engine holds no memory for computing afterwards."""
@@ -167,9 +168,11 @@ class Autoencoder:
     ) -> None:
         params = self._params["vqvae"][part]
         self._rest()
-        with fitting(), contextlib.ExitStack() as after:
-            after.callback(self._rest)
-            run(network, plan, params, source, target, self._memory, finish, self._engine)
+        try:
+            with fitting():
+                run(network, plan, params, source, target, self._memory, finish, self._engine)
+        finally:
+            self._rest()
 
     def prepare_generate(self, height: int, width: int, limit: int | None = None) -> None:
         """Begins to compile what `generate` needs for a picture of this size."""

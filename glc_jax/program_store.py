@@ -13,7 +13,6 @@ import functools
 import hashlib
 import os
 import platform
-import tempfile
 from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,9 @@ import flax
 import flax.linen as nn
 import jax
 import numpy as np
+
+from glc_jax import images
+from glc_jax.errors import OutputError
 
 FOLDER = "openvino"
 """Its name in the folder of JAX's programs."""
@@ -58,17 +60,10 @@ class ProgramStore:
         """Keeps a program, unless it is too large; others go where there is no room for it."""
         if len(program) > MOST_BYTES:
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, OutputError):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(program))
-            with tempfile.NamedTemporaryFile(dir=self._folder, delete=False) as file:
-                try:
-                    file.write(hashlib.sha256(program).digest() + program)
-                    file.close()
-                    os.replace(file.name, self._path(key))
-                except BaseException:
-                    os.unlink(file.name)
-                    raise
+            images.write(self._path(key), hashlib.sha256(program).digest() + program)
 
     def remove(self, key: str) -> None:
         """Forgets the program of a key."""

@@ -1,6 +1,5 @@
 """OpenVINO's compiled programs on disk: found by all that made them, harmless when damaged."""
 
-import importlib.util
 import os
 
 import flax.linen as nn
@@ -13,9 +12,8 @@ from glc_jax import autoencoder, codec, engines, openvino_program, program_store
 from glc_jax.models import glc
 from glc_jax.program_store import ProgramStore
 from tests import small_model
+from tests.test_engines import needs_openvino
 
-HERE = importlib.util.find_spec("openvino") is not None
-needs_openvino = pytest.mark.skipif(not HERE, reason="OpenVINO is not installed")
 PIXELS = jax.ShapeDtypeStruct((1, 16, 16, 3), np.uint8)
 PARAMS = {"a": {"kernel": np.float32([1, 2]), "bias": np.float32(3)}}
 
