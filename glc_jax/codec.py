@@ -31,6 +31,7 @@ from glc_jax.errors import ConfigError, InputError, WeightsError
 from glc_jax.models import choices, glc, sizes
 from glc_jax.models.pixels import to_model_range
 from glc_jax.preview import draw as draw_preview
+from glc_jax.xla_programs import Jitted
 
 if TYPE_CHECKING:
     Picture = np.ndarray | Image.Image | str | os.PathLike[str]
@@ -633,7 +634,7 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
     Its `prepare` compiles for shapes in place of arrays. Raises WeightsError where the parameters
     are not those of the model.
     """
-    compiled = jax.jit(function, static_argnums=0)
+    compiled = Jitted(function, statics=1)
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
@@ -642,9 +643,9 @@ def _program(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def prepare(*arguments: Any) -> None:
         with fitting():
-            compiled.lower(*arguments).compile()
+            compiled.prepare(*arguments)
 
-    run.prepare = prepare
+    run.jitted, run.prepare = compiled, prepare
     return run
 
 

@@ -1,19 +1,22 @@
-"""Compiled programs of OpenVINO on disk: a process that finds one traces and compiles nothing.
+"""Compiled programs on disk: a process that finds one traces and compiles nothing.
 
 They lie in a folder beside JAX's own compiled programs, wherever a user or `glc` has JAX keep
 those, and nowhere where it keeps none. A program is found by all that made it: the function, what
 is fixed in it, the weights, the shapes, the code of this package, the releases of JAX, Flax and
-OpenVINO, and the processor.
+the compiler, and the processor.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
 import platform
+import types
 from collections.abc import Callable, Hashable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import numpy as np
 from glc_jax import images
 from glc_jax.errors import OutputError
 
-FOLDER = "openvino"
+FOLDER = "glc_jax"
 """Its name in the folder of JAX's programs."""
 
 STORE_BYTES = 2**30
@@ -137,13 +140,29 @@ def _described(value: Any) -> Any:
         return _all(type(value).__name__, enumerate(value))
     if isinstance(value, Mapping):
         return _all("mapping", value.items())
-    if isinstance(value, nn.Module) and _is_own(type(value)):
-        fields = [name for name in value.__dataclass_fields__ if name not in ("parent", "name")]
-        return _all(type(value).__qualname__, [(name, getattr(value, name)) for name in fields])
+    if isinstance(value, np.ndarray):
+        values = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
+        return None if value.dtype.hasobject else (value.dtype.name, value.shape, values)
+    if isinstance(value, Fraction):
+        return repr(value)
+    if isinstance(value, types.MethodType):
+        return _all(f"method {value.__name__}", [("self", value.__self__)])
+    if _is_own(type(value)) and (hasattr(value, "made_of") or dataclasses.is_dataclass(value)):
+        return _all(type(value).__qualname__, _parts(value))
     with contextlib.suppress(TypeError):
         dtype = np.dtype(value)
         return None if dtype.hasobject else dtype.name
     return None
+
+
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """What makes up a value of this package: what it says itself, or else its fields."""
+    if hasattr(value, "made_of"):
+        return [("made_of", value.made_of)]
+    names = [field.name for field in dataclasses.fields(value)]
+    if isinstance(value, nn.Module):
+        names = [name for name in names if name not in ("parent", "name")]
+    return [(name, getattr(value, name)) for name in names]
 
 
 def _all(kind: str, items: Any) -> tuple | None:
@@ -154,6 +173,18 @@ def _all(kind: str, items: Any) -> tuple | None:
 
 def _is_own(thing: Any) -> bool:
     return thing.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+@functools.cache
+def processor() -> str:
+    """The processor and its instructions, as far as the system tells."""
+    named = "model name", "flags", "Features", "CPU implementer", "CPU part", "CPU variant"
+    with contextlib.suppress(OSError):
+        first, _, _ = Path("/proc/cpuinfo").read_text().partition("\n\n")
+        found = [line for line in first.splitlines() if line.startswith(named)]
+        if found:
+            return "\n".join(found)
+    return f"{platform.processor()} {platform.version()}"
 
 
 @functools.cache

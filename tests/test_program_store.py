@@ -8,7 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from glc_jax import autoencoder, codec, engines, openvino_program, program_store, weights
+from glc_jax import (
+    autoencoder,
+    codec,
+    engines,
+    openvino_program,
+    program_store,
+    weights,
+    xla_programs,
+)
 from glc_jax.models import glc
 from glc_jax.program_store import ProgramStore
 from tests import small_model
@@ -24,8 +32,9 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def beside(tmp_path):
-    """A folder where JAX keeps programs, and so this package its own."""
+def beside(tmp_path, monkeypatch):
+    """A folder where JAX keeps programs, and so this package its own, those of OpenVINO alone."""
+    monkeypatch.setattr(xla_programs, "_store", lambda: None)
     before = jax.config.jax_compilation_cache_dir
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     yield tmp_path / program_store.FOLDER

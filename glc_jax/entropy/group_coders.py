@@ -189,6 +189,11 @@ class TableCoder:
         fewest = [alphabet.fewest_bits() for alphabet in self._alphabets]
         self._fewest = {False: min(fewest), True: 0.0}
 
+    @property
+    def made_of(self) -> ScaleTables | ChannelTables:
+        """All that there is to it; see `program_store`."""
+        return self.tables
+
     def index(self, xp: ModuleType, exponents: Exponents, **integers: Array) -> Array:
         """See `GroupCoder.index`: the table of a scale and shape, or the channel's number."""
         if self.parameters:

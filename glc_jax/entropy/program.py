@@ -72,6 +72,11 @@ class Structure:
     def __hash__(self) -> int:
         return hash(self.text)
 
+    @property
+    def made_of(self) -> str:
+        """All that there is to it; see `program_store`."""
+        return self.text
+
 
 class Program:
     """A program and its arrays, ready to run.

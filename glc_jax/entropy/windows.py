@@ -29,6 +29,7 @@ from glc_jax.entropy.program import Program
 from glc_jax.errors import WeightsError
 
 jax = later.module("jax")
+xla_programs = later.module("glc_jax.xla_programs")
 
 SIDES = ("h", "w")
 """The names of a picture's sides among a program's sizes."""
@@ -255,7 +256,7 @@ def prepare(
         for x, where in zip(inputs, plan.inputs, strict=True)
     ]
     with wide_enough(arithmetic):
-        _compiled().lower(*fixed, program.prepared(arithmetic), seen, place).compile()
+        _compiled().prepare(*fixed, program.prepared(arithmetic), seen, place)
 
 
 def _window_shape(
@@ -380,8 +381,8 @@ def _run_window(arithmetic, structure, sizes, layout, dtypes, pick, like, prepar
 
 
 @functools.cache
-def _compiled() -> Callable[..., Any]:
-    return jax.jit(_run_window, static_argnums=tuple(range(7)))
+def _compiled() -> Any:
+    return xla_programs.Jitted(_run_window, statics=7)
 
 
 def _cut(x: Array, cuts: Sequence[tuple[int, int, int]]) -> Array:

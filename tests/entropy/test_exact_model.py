@@ -148,9 +148,9 @@ def test_what_is_prepared_is_what_runs(monkeypatch):
         return fixed, [(np.shape(x), np.dtype(x.dtype)) for x in jax.tree.leaves(arrays)]
 
     class Noting:
-        def lower(self, *arguments):
+        def prepare(self, *arguments):
             prepared.append(forms(arguments))
-            return compiled.lower(*arguments)
+            compiled.prepare(*arguments)
 
         def __call__(self, *arguments):
             ran.append(forms(arguments))
