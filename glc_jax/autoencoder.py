@@ -1,8 +1,8 @@
 """E and G over pictures of any size: the one place that decides how they run.
 
 Over the whole picture, in one program for each size, where that takes little memory: on an
-accelerator what it has, elsewhere AT_ONCE. Otherwise tile by tile (`glc_jax.tiles`), in a few
-programs that serve every size, with as much memory as a plan says.
+accelerator what it has, elsewhere AT_ONCE, or more where tiles would take long. Otherwise tile by
+tile (`glc_jax.tiles`), in a few programs that serve every size, with as much memory as a plan says.
 """
 
 from __future__ import annotations
@@ -30,6 +30,16 @@ from glc_jax.tiles.stages import Chain, chain
 
 AT_ONCE = 2 * 10**9
 """Bytes that a whole picture may take at once on a CPU, which is quicker than tile by tile."""
+
+LONG = 300
+"""Multiplications for each byte from which on time counts for more than memory: the full-size model
+has more than 500, the packaged one 110."""
+
+AT_ONCE_SHARE = 3
+"""Into how many parts memory is divided, one of which such a picture may take at once."""
+
+AT_ONCE_MOST = 8 * 10**9
+"""Bytes that it may take in any case."""
 
 KEPT_SHARE = 8
 """Into how many parts memory is divided, one of which E or G may keep between two pictures."""
@@ -214,8 +224,18 @@ class Autoencoder:
         """The bytes that a picture takes which is handled at once; None where it is not."""
         needed = memory.needed_bytes(self._config, height, width, operation)
         if jax.default_backend() == "cpu":
-            limit = AT_ONCE if limit is None else min(limit, AT_ONCE)
+            most = AT_ONCE
+            if limit is not None and self._work(height, width, operation) > LONG * needed:
+                most = max(most, min(AT_ONCE_MOST, limit // AT_ONCE_SHARE))
+            limit = most if limit is None else min(limit, most)
         return needed if limit is None or needed <= limit else None
+
+    def _work(self, height: int, width: int, operation: memory.Operation) -> float:
+        """Multiplications of E or G over a picture."""
+        height, width = self._padded(height, width)
+        if operation == "compress":
+            return height * width * self._encoder.work
+        return height * width / self._downsampling**2 * self._generator.work
 
 
 def _for_maps(limit: int | None, height: int, width: int) -> int | None:

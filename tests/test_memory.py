@@ -197,6 +197,26 @@ def test_what_the_process_may_take_decides_the_plan(loaded, monkeypatch):
     assert limits == [19 * 10**8 - autoencoder.PICTURE_BYTES * n for n in (48 * 64, 40 * 60)]
 
 
+def test_memory_is_lent_to_what_would_take_long(loaded, monkeypatch):
+    made = codec.Codec(loaded)._autoencoder()
+    needed = memory.needed_bytes(small_model.MODEL, 16, 32, "decompress")
+    monkeypatch.setattr(autoencoder, "AT_ONCE", needed - 1)
+    monkeypatch.setattr(autoencoder, "AT_ONCE_MOST", needed)
+    room = autoencoder.AT_ONCE_SHARE * needed
+
+    def whole(limit, long):
+        monkeypatch.setattr(autoencoder, "LONG", long)
+        return made._whole(16, 32, "decompress", limit)
+
+    ratio = made._work(16, 32, "decompress") / needed
+    assert whole(room, 0.99 * ratio) == needed
+    assert whole(room, 1.01 * ratio) is None
+    assert whole(room - 3, 0.99 * ratio) is None
+    assert whole(None, 0.99 * ratio) is None
+    monkeypatch.setattr(autoencoder, "AT_ONCE_MOST", needed - 1)
+    assert whole(room, 0.99 * ratio) is None
+
+
 def test_codec_asks_the_machine_where_it_is_told_nothing(loaded, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(TooLargeError, match="1 kB is free"):

@@ -53,6 +53,11 @@ class Chain(NamedTuple):
     points: tuple[Point, ...]
     norm_groups: int
 
+    @property
+    def work(self) -> float:
+        """Multiplications for each position of the input."""
+        return sum(point.work for point in self.points)
+
 
 def chain(parts: Sequence[Part], channels: int, norm_groups: int, params: Mapping) -> Chain:
     """The chain of a network's parts, whose input has `channels`; params: those of the network."""

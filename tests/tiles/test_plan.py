@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from glc_jax.autoencoder import COMFORTABLE, MOST_WORK, choose
+from glc_jax import memory
+from glc_jax.autoencoder import COMFORTABLE, LONG, MOST_WORK, choose
 from glc_jax.models import glc, sizes
 from glc_jax.tiles import plan, stages
 
@@ -34,6 +35,17 @@ def chains(name: str) -> dict[str, tuple[stages.Chain, int]]:
         params = jax.eval_shape(network.init, jax.random.key(0), x)["params"]
         found[kind] = stages.chain(network.parts(), given, groups, params), divided
     return found
+
+
+@pytest.mark.parametrize(("name", "long"), [("tiny", False), ("natural", True)])
+@pytest.mark.parametrize(("network", "operation"), [("E", "compress"), ("G", "decompress")])
+def test_the_full_size_model_takes_long_and_the_packaged_one_does_not(
+    name, long, network, operation
+):
+    chain, divided = chains(name)[network]
+    config = importlib.import_module(f"configs.{name}").model_config()
+    needed = memory.needed_bytes(config, 1024, 1024, operation)
+    assert (chain.work * (1024 / divided) ** 2 > LONG * needed) == long
 
 
 @pytest.mark.parametrize("name", ["tiny", "natural"])
