@@ -13,20 +13,28 @@ _EPSILON = 1e-4
 _MAX_WEIGHT = 1.0
 
 
-def discriminator_hinge(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+def discriminator_hinge(real_logits: Any, fake_logits: Any) -> jax.Array:
     """(mean max(0, 1 - D(real)) + mean max(0, 1 + D(fake))) / 2: float32 scalar.
 
-    The logits may have any shape; each mean is over all of its patches and images.
+    The logits may have any shape; each mean is over all of their patches and images. Of a list of
+    logits each counts alike.
     """
-    real = jnp.mean(jax.nn.relu(1 - real_logits.astype(jnp.float32)))
-    fake = jnp.mean(jax.nn.relu(1 + fake_logits.astype(jnp.float32)))
-    return 0.5 * (real + fake)
+    real = [jnp.mean(jax.nn.relu(1 - one)) for one in _floats(real_logits)]
+    fake = [jnp.mean(jax.nn.relu(1 + one)) for one in _floats(fake_logits)]
+    return 0.5 * (sum(real) / len(real) + sum(fake) / len(fake))
 
 
-def generator_hinge(fake_logits: jax.Array) -> jax.Array:
-    """-D(fake) of each image, the mean over its patches: float32 [B] from [B, h, w, 1]."""
-    logits = fake_logits.astype(jnp.float32)
-    return -jnp.mean(logits.reshape(logits.shape[0], -1), axis=1)
+def generator_hinge(fake_logits: Any) -> jax.Array:
+    """-D(fake) of each image, the mean over its patches: float32 [B] from [B, h, w, 1].
+
+    Of a list of logits each counts alike.
+    """
+    found = [-jnp.mean(one.reshape(one.shape[0], -1), axis=1) for one in _floats(fake_logits)]
+    return sum(found) / len(found)
+
+
+def _floats(logits: Any) -> list[jax.Array]:
+    return [one.astype(jnp.float32) for one in jax.tree.leaves(logits)]
 
 
 def adaptive_weight(pixel_gradient: Any, adversarial_gradient: Any) -> jax.Array:

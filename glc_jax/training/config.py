@@ -76,10 +76,11 @@ class Adversarial:
     """The discriminator and its loss."""
 
     weight: float = 0.0  # 0: no discriminator at all
+    network: str = "patches"  # of the picture; or features: of VGG16, with small heads on them
     start: int = 0
     adaptive: bool = True  # times the weight that lets it pull as hard as the pixel losses
     base_channels: int = 64
-    layers: int = 3
+    layers: int = 3  # of patches
     optimizer: Optimizer = Optimizer()
 
 

@@ -10,8 +10,11 @@ import optax
 
 from glc_jax.errors import ConfigError
 from glc_jax.losses import adversarial
-from glc_jax.models.discriminator import PatchDiscriminator
-from glc_jax.training.config import Config
+from glc_jax.metrics.features import vgg16
+from glc_jax.metrics.lpips import normalised
+from glc_jax.models.discriminator import FeatureDiscriminator, PatchDiscriminator
+from glc_jax.training.config import Adversarial, Config
+from glc_jax.training.objectives import Networks
 from glc_jax.training.optimiser import optimiser
 from glc_jax.training.parameters import Flat, replace, select
 from glc_jax.training.state import DiscriminatorState
@@ -33,14 +36,47 @@ class Judgement(NamedTuple):
     values: dict[str, jax.Array]
 
 
+class Sight(NamedTuple):
+    """What a discriminator sees of pictures.
+
+    networks: names of the frozen networks that it takes. see: (these, pictures [B, H, W, 3]) -> its
+    input. blank: the input's zeros for one picture of so many pixels a side.
+    """
+
+    networks: tuple[str, ...]
+    see: Callable[[Networks, jax.Array], Any]
+    blank: Callable[[int], Any]
+
+
+FEATURE_LEVELS = 4
+"""relu1_2, relu2_2, relu3_3 and relu4_3."""
+
+
+def _features(networks: Networks, pictures: jax.Array) -> list[jax.Array]:
+    params = jax.lax.stop_gradient(networks["lpips_vgg"]["features"])
+    return vgg16.features(params, normalised(pictures))[:FEATURE_LEVELS]
+
+
+def _no_features(side: int) -> list[jax.Array]:
+    channels = enumerate(vgg16.CHANNELS[:FEATURE_LEVELS])
+    return [jnp.zeros((1, side >> level, side >> level, count)) for level, count in channels]
+
+
+PICTURES = Sight(
+    (), lambda networks, pictures: pictures, lambda side: jnp.zeros((1, side, side, 3))
+)
+FEATURES = Sight(("lpips_vgg",), _features, _no_features)
+
+
 @dataclasses.dataclass(frozen=True)
 class Critic:
-    """The PatchGAN discriminator, its loss's weight and its optimiser.
+    """A discriminator, what it sees, its loss's weight and its optimiser.
 
     Before step `start` it stands still, counts no step and pulls at nothing.
     """
 
-    network: PatchDiscriminator
+    network: PatchDiscriminator | FeatureDiscriminator
+    sight: Sight
     weight: float
     start: int
     adaptive: bool
@@ -48,17 +84,25 @@ class Critic:
 
     def init(self, key: jax.Array, crop: int) -> DiscriminatorState:
         """Its state before the first step, for pictures of `crop` pixels a side."""
-        variables = self.network.init(key, jnp.zeros((1, crop, crop, 3)), True)
-        flat = select(variables["params"], "")
-        return DiscriminatorState(flat, variables["batch_stats"], self.optimiser.init(flat))
+        variables = self.network.init(key, self.sight.blank(crop), True)
+        flat, averages = select(variables["params"], ""), variables.get("batch_stats", {})
+        return DiscriminatorState(flat, averages, self.optimiser.init(flat))
 
     def judge(
-        self, state: DiscriminatorState, step: jax.Array, x_hat: jax.Array, images: jax.Array
+        self,
+        state: DiscriminatorState,
+        step: jax.Array,
+        x_hat: jax.Array,
+        images: jax.Array,
+        networks: Networks,
     ) -> Judgement:
-        """The judgement of step `step`; all zeros, with the averages as they were, before start."""
+        """The judgement of step `step`; all zeros, with the averages as they were, before start.
+
+        networks: those of `sight` among them.
+        """
 
         def active(_: None) -> Judgement:
-            return self._judge(state, x_hat, images)
+            return self._judge(state, x_hat, images, networks)
 
         def standing(_: None) -> Judgement:
             zeros = jax.tree.map(
@@ -79,11 +123,18 @@ class Critic:
         # XLA's gradients of convolutions on CPU take twenty times as long inside a branch.
         return jax.lax.platform_dependent(cpu=chosen, default=either)
 
-    def _judge(self, state: DiscriminatorState, x_hat: jax.Array, images: jax.Array) -> Judgement:
-        def logits_of(params: Flat, stats: Any, pictures: jax.Array) -> tuple[jax.Array, Any]:
+    def _judge(
+        self,
+        state: DiscriminatorState,
+        x_hat: jax.Array,
+        images: jax.Array,
+        networks: Networks,
+    ) -> Judgement:
+        def logits_of(params: Flat, stats: Any, pictures: jax.Array) -> tuple[Any, Any]:
             variables = {"params": replace({}, params), "batch_stats": stats}
-            logits, updates = self.network.apply(variables, pictures, True, mutable=["batch_stats"])
-            return logits, updates["batch_stats"]
+            seen = self.sight.see(networks, pictures.astype(self.network.dtype))
+            logits, updates = self.network.apply(variables, seen, True, mutable=["batch_stats"])
+            return logits, updates.get("batch_stats", {})
 
         def generator_loss(x_hat: jax.Array) -> jax.Array:
             logits, _ = logits_of(state.params, state.batch_stats, x_hat)
@@ -130,7 +181,8 @@ def critic(config: Config, axis_name: str | None = None) -> Critic | None:
     """The config's critic; None where the adversarial loss is off.
 
     Its schedule spans the steps from `adversarial.start` to the end of the run. Raises
-    `ConfigError` where it would never start, or its warm-up and tail are longer than what is left.
+    `ConfigError` where it would never start, its warm-up and tail are longer than what is left, or
+    there is no such discriminator.
     """
     fields = config.adversarial
     if not fields.weight:
@@ -140,13 +192,23 @@ def critic(config: Config, axis_name: str | None = None) -> Critic | None:
             f"adversarial.start is {fields.start}, but the run ends after {config.steps} steps; "
             "start earlier or set adversarial.weight=0."
         )
-    network = PatchDiscriminator(
-        base_channels=fields.base_channels,
-        layers=fields.layers,
-        axis_name=axis_name,
-        dtype=jnp.dtype(config.dtype).type,
-    )
+    network, sight = _network(fields, jnp.dtype(config.dtype).type, axis_name)
     steps = config.steps - max(fields.start, 0)
     return Critic(
-        network, fields.weight, fields.start, fields.adaptive, optimiser(fields.optimizer, steps)
+        network,
+        sight,
+        fields.weight,
+        fields.start,
+        fields.adaptive,
+        optimiser(fields.optimizer, steps),
     )
+
+
+def _network(fields: Adversarial, dtype: type, axis_name: str | None) -> tuple[Any, Sight]:
+    channels = fields.base_channels
+    if fields.network == "patches":
+        made = PatchDiscriminator(channels, fields.layers, axis_name=axis_name, dtype=dtype)
+        return made, PICTURES
+    if fields.network == "features":
+        return FeatureDiscriminator(channels, dtype), FEATURES
+    raise ConfigError(f"adversarial.network is {fields.network!r}: patches or features.")

@@ -32,7 +32,7 @@ class Parts:
 
     model: computes in the config's dtype; parameters are float32 in any case. losses: those in
     use. turns: what is random about each sample. networks: names of the frozen networks that the
-    losses need. critic: called with the axis's name under pmap, else None.
+    losses and the critic need. critic: called with the axis's name under pmap, else None.
     """
 
     config: Config
@@ -58,7 +58,9 @@ class Parts:
 
     @functools.cached_property
     def networks(self) -> tuple[str, ...]:
-        return tuple(sorted({name for loss in self.losses for name in loss.networks}))
+        judge = self.critic()
+        own = set(judge.sight.networks) if judge else set()
+        return tuple(sorted(own.union(*(loss.networks for loss in self.losses))))
 
     def samples(self, step: jax.Array, rng: jax.Array, batch: Mapping[str, jax.Array]) -> Samples:
         """What is random about the samples of a batch, and the pictures beside them."""

@@ -82,7 +82,7 @@ def make_train_step(parts: Parts, axis_name: str | None = None) -> TrainStep:
             )(x_hat)
             total, metrics = total + more, {**metrics, **values}
         if critic is not None:
-            judged = critic.judge(state.discriminator, state.step, x_hat, images)
+            judged = critic.judge(state.discriminator, state.step, x_hat, images, networks)
             zero = jnp.zeros_like(total)
             weight, values = critic.weight_of(
                 pull, judged.pull, lambda pull: mean(pull_back((zero, pull))[0][LAST_LAYER])

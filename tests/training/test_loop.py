@@ -82,6 +82,19 @@ def test_a_resumed_run_equals_one_without_a_stop(config, whole, tmp_path, stop, 
 
 
 @pytest.mark.slow
+def test_a_critic_of_features_is_resumed_as_well(config, tmp_path):
+    """It has no running averages: a state with an empty part is saved and read."""
+    adversarial = {**config["adversarial"], "network": "features", "start": 0}
+    config = {**config, "adversarial": adversarial}
+    whole = train({**config, "steps": 5}, tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "part")
+    shutil.rmtree(tmp_path / "part" / "checkpoints" / "5")
+    resumed = train({**config, "steps": 5}, tmp_path / "part")
+    assert same(resumed, whole)
+    assert not whole.discriminator.batch_stats
+
+
+@pytest.mark.slow
 def test_an_unfinished_or_damaged_checkpoint_is_passed_over(config, whole, tmp_path, caplog):
     workdir, last = whole
     shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
