@@ -6,7 +6,9 @@
         --config.init_from=runs/tiny1 --config.data.folder=PHOTOS
     python scripts/train.py --config configs/tiny.py:stage3 --workdir runs/tiny3 \\
         --config.init_from=runs/tiny2 --config.data.folder=PHOTOS
-    python scripts/export.py runs/tiny3 -o tiny.safetensors
+    python scripts/train.py --config configs/tiny.py:texture --workdir runs/tiny4 \\
+        --config.init_from=runs/tiny3 --config.data.folder=PHOTOS
+    python scripts/export.py runs/tiny4 -o tiny.safetensors
 
     python scripts/train.py --config configs/tiny.py:restore --workdir runs/restore \\
         --config.init_from=tiny.safetensors --config.data.folder=PHOTOS
@@ -56,8 +58,12 @@ def model_config() -> ConfigDict:
 
 
 def get_config(stage: str = "stage1") -> ConfigDict:
-    """The whole config of "stage1", "stage2", "stage3", "restore" or "style"."""
-    config = base.get_config(stage)
+    """The whole config of "stage1", "stage2", "stage3", "texture", "restore" or "style".
+
+    "texture" is stage 3 again, of G and g_s alone, with a discriminator: files stay as they are,
+    and what is drawn of them loses most of its hatching.
+    """
+    config = base.get_config("stage3" if stage == "texture" else stage)
     config.name = "tiny"
     config.model = model_config()
     config.model.entropy = base.entropy_section()
@@ -105,7 +111,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.steps = 10_000
         config.optimizer.learning_rate = 8e-4
         config.codebook.kmeans_step = 30  # once z has left its initialisation
-    if stage == "stage3":
+    if stage in ("stage3", "texture"):
         config.steps = 10_000
         config.optimizer.learning_rate = 4e-4
         config.data.crop = 192  # VGG16's last layer, in DISTS, sees 211 pixels
@@ -119,6 +125,20 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.losses.code_prediction = config.losses.pixel_code_prediction = 0.0
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
+    if stage == "texture":
+        config.steps = 2000
+        config.trainable = "(vqvae/generator|g_s)/"
+        config.ema = 0.995
+        config.optimizer.learning_rate = 2e-4
+        config.optimizer.tail_steps = 1100
+        config.jitter = 32
+        config.losses.dists = 4.0
+        config.losses.rate = config.losses.codebook = config.losses.hyper_codebook = 0.0
+        config.adversarial.network = "features"
+        config.adversarial.weight = 0.4
+        config.adversarial.optimizer.learning_rate = 1e-3
+        config.adversarial.optimizer.b1 = 0.5
+        config.adversarial.optimizer.b2 = 0.9
     if stage == "style":
         config.steps = 4000
         config.batch = 2

@@ -51,3 +51,16 @@ def test_stage_two_leaves_the_vqvae_alone_and_stage_one_trains_nothing_else(name
     assert {path.split("/")[0] for path in first} == {"vqvae"}
     assert not first.keys() & second.keys()
     assert len(jax.tree.leaves(shapes)) == len(third)
+
+
+def test_the_texture_stage_of_tiny_leaves_files_as_they_are():
+    """It trains what draws, and nothing that decides what is written."""
+    parts = parts_of("tiny", "texture")
+    assert parts.config.stage == "stage3"
+    assert "lpips_vgg" in parts.networks
+    assert not {"rate", "hyper_codebook", "codebook"} & {loss.name for loss in parts.losses}
+    trained = select(parts.abstract_parameters, parts.trainable)
+    assert {"/".join(path.split("/")[:2]) for path in trained if "vqvae" in path} == {
+        "vqvae/generator"
+    }
+    assert {path.split("/")[0] for path in trained} == {"vqvae", "g_s"}

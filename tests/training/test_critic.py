@@ -14,6 +14,7 @@ from glc_jax.training import networks
 from glc_jax.training.config import Adversarial, Config, Optimizer
 from glc_jax.training.critic import FEATURES, critic
 from glc_jax.training.parameters import replace
+from tests.training import small
 
 START, CROP = 3, 16
 
@@ -85,6 +86,14 @@ def test_what_it_sees_are_features_that_stay_as_they_are():
     real, fake = logits(made.sight.see(frozen, images)), usual
     levels = [adversarial.discriminator_hinge(*pair) for pair in zip(real, fake, strict=True)]
     np.testing.assert_allclose(found.values["discriminator"], np.mean(levels), rtol=1e-5)
+
+
+def test_its_networks_are_loaded_with_those_of_the_losses():
+    fields = {"losses__lpips": 1.0, "lpips_network": "alex", "adversarial__weight": 0.5}
+    patches = small.parts(small.config(1, **fields))
+    features = small.parts(small.config(1, **fields, adversarial__network="features"))
+    assert patches.networks == ("lpips_alex",)
+    assert features.networks == ("lpips_alex", "lpips_vgg")
 
 
 def test_there_is_no_other():
