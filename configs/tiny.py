@@ -6,9 +6,15 @@
         --config.init_from=runs/tiny1 --config.data.folder=PHOTOS
     python scripts/train.py --config configs/tiny.py:stage3 --workdir runs/tiny3 \\
         --config.init_from=runs/tiny2 --config.data.folder=PHOTOS
+    python scripts/export.py runs/tiny3 -o tiny.safetensors
+
+Against the hatching, not in the packaged weights (docs/model_tiny.md has what it gives):
+
     python scripts/train.py --config configs/tiny.py:texture --workdir runs/tiny4 \\
         --config.init_from=runs/tiny3 --config.data.folder=PHOTOS
-    python scripts/export.py runs/tiny4 -o tiny.safetensors
+    python scripts/export.py runs/tiny3 runs/tiny4 -o tiny4.safetensors
+
+What stands on a model:
 
     python scripts/train.py --config configs/tiny.py:restore --workdir runs/restore \\
         --config.init_from=tiny.safetensors --config.data.folder=PHOTOS
@@ -61,7 +67,7 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     """The whole config of "stage1", "stage2", "stage3", "texture", "restore" or "style".
 
     "texture" is stage 3 again, of G and g_s alone, with a discriminator: files stay as they are,
-    and what is drawn of them loses most of its hatching.
+    and what is drawn of them has less hatching, at the cost of DISTS.
     """
     config = base.get_config("stage3" if stage == "texture" else stage)
     config.name = "tiny"
