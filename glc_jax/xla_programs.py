@@ -85,7 +85,8 @@ class Jitted:
         with _read_by_jax() as read:
             program = jax.jit(computed).lower(*arrays).compile()
         if not read:
-            store.save(key, _stored(program))
+            with contextlib.suppress(Exception):  # a release of JAX that cannot write this one
+                store.save(key, _stored(program))
         return program
 
 
