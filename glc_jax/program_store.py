@@ -23,6 +23,7 @@ from typing import Any
 import flax
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import images
@@ -149,10 +150,18 @@ def _described(value: Any) -> Any:
         return _all(f"method {value.__name__}", [("self", value.__self__)])
     if _is_own(type(value)) and (hasattr(value, "made_of") or dataclasses.is_dataclass(value)):
         return _all(type(value).__qualname__, _parts(value))
-    with contextlib.suppress(TypeError):
+    if isinstance(value, np.dtype) or _is_scalar_type(value):
         dtype = np.dtype(value)
         return None if dtype.hasobject else dtype.name
     return None
+
+
+def _is_scalar_type(value: Any) -> bool:
+    """Whether it is np.float32 or jnp.float32 or the like: NumPy takes anything with a dtype."""
+    return isinstance(value, type) and (issubclass(value, np.generic) or value in _JAX_TYPES)
+
+
+_JAX_TYPES = (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64)
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:

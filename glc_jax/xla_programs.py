@@ -92,7 +92,7 @@ class Jitted:
 
 def _store() -> ProgramStore | None:
     """Where programs are kept; None where none are."""
-    if jax.default_backend() != "cpu" or jax.device_count() != 1:
+    if jax.default_backend() != "cpu" or jax.device_count() != 1 or jax.config.jax_disable_jit:
         return None
     return program_store.beside_jax()
 

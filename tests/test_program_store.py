@@ -149,14 +149,26 @@ class Foreign(nn.Module):
     """What a user may have written, in a file that no key is of."""
 
     size: int = 1
+    dtype: object = None
+
+
+class ForeignValue:
+    """NumPy would take it for its dtype."""
+
+    dtype = np.dtype(np.float32)
 
 
 @pytest.mark.parametrize(
-    "fixed", [Foreign(), nn.swish, object(), (1, nn.swish), {"a": nn.swish}, Foreign]
+    "fixed",
+    [
+        *(Foreign(), Foreign(dtype=jnp.float32), Foreign, ForeignValue(), ForeignValue, object()),
+        *(nn.swish, (1, nn.swish), {"a": nn.swish}),
+    ],
 )
 def test_what_does_not_say_all_has_no_key(fixed):
     assert key(fixed) is None
-    assert key((1, 2.5, "a", None, np.float32, {"b": True})) is not None
+    kinds = (np.float32, jnp.float32, jnp.bfloat16, np.dtype("int8"), jnp.dtype("bfloat16").type)
+    assert key((1, 2.5, "a", None, *kinds, {"b": True})) is not None
 
 
 def test_a_function_of_someone_else_has_no_key(encoder):

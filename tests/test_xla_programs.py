@@ -133,6 +133,15 @@ def test_elsewhere_it_is_as_jax_has_it(beside, monkeypatch):
     assert not beside.exists()
 
 
+def test_without_jit_nothing_is_compiled(beside):
+    def concrete(factor, x):
+        return {"product": factor * float(x[0])}  # which no tracer has
+
+    with jax.disable_jit():
+        assert Jitted(function(concrete), 1)(3, X) == {"product": 3.0}
+    assert not beside.exists()
+
+
 def test_a_function_that_no_key_is_of_runs_all_the_same(beside):
     same(Jitted(times, 1)(3, X), times(3, X))
     assert not beside.exists()

@@ -19,7 +19,7 @@ def changed(content: Any, changes: Iterable[tuple[tuple, Any]], remove: bool) ->
             if remove:
                 del inner[path[-1]]
             else:
-                inner[path[-1]] = value
+                inner[path[-1]] = copy.deepcopy(value)  # which may be set inside itself
         except (KeyError, IndexError, TypeError):
             continue
     return content
