@@ -69,7 +69,7 @@ class Jitted:
         """What is on disk, or else compiled now and put there."""
         key = program_store.key(self._function, fixed, {}, arrays, *_compiled_for())
         if key is None:
-            return lambda *arrays: self._jitted(*fixed, *arrays)
+            return self._jitted.lower(*fixed, *arrays).compile()
         stored = store.load(key)
         if stored is not None:
             try:

@@ -47,7 +47,7 @@ def grams(params: Mapping, x: jax.Array) -> list[jax.Array]:
     """
     found = []
     colours = jnp.concatenate([x, jnp.ones_like(x[..., :1])], axis=-1)
-    for layer in [colours, *_features(params, x)[:STYLE_LAYERS]]:
+    for layer in [colours, *features(params, x)[:STYLE_LAYERS]]:
         flat = layer.reshape(layer.shape[0], -1, layer.shape[-1])
         product = jnp.einsum("bic,bid->bcd", flat, flat, preferred_element_type=jnp.float32)
         found.append(product / flat.shape[1])
@@ -60,7 +60,7 @@ def content(params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
     |F_x - F_y|^2 / (|F_x|^2 + |F_y|^2), 0 to 1. x, y [B, H, W, 3] in [-1, 1]; x alone receives a
     gradient, and none through the denominator.
     """
-    a, b = (_features(params, picture)[CONTENT_LAYER] for picture in (x, y))
+    a, b = (features(params, picture)[CONTENT_LAYER] for picture in (x, y))
     return _share(a, jax.lax.stop_gradient(b))
 
 
@@ -71,5 +71,6 @@ def _share(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum((a - b) ** 2, axes) / (jax.lax.stop_gradient(whole) + 1e-6)
 
 
-def _features(params: Mapping, x: jax.Array) -> list[jax.Array]:
+def features(params: Mapping, x: jax.Array) -> list[jax.Array]:
+    """VGG16's, of pictures [B, H, W, 3] in [-1, 1]; x alone receives a gradient."""
     return vgg16.features(jax.lax.stop_gradient(params["features"]), normalised(x))

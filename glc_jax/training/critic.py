@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from glc_jax.errors import ConfigError
-from glc_jax.losses import adversarial
+from glc_jax.losses import adversarial, style
 from glc_jax.metrics.features import vgg16
-from glc_jax.metrics.lpips import normalised
 from glc_jax.models.discriminator import FeatureDiscriminator, PatchDiscriminator
 from glc_jax.training.config import Adversarial, Config
 from glc_jax.training.objectives import Networks
@@ -53,8 +52,7 @@ FEATURE_LEVELS = 4
 
 
 def _features(networks: Networks, pictures: jax.Array) -> list[jax.Array]:
-    params = jax.lax.stop_gradient(networks["lpips_vgg"]["features"])
-    return vgg16.features(params, normalised(pictures))[:FEATURE_LEVELS]
+    return style.features(networks["lpips_vgg"], pictures)[:FEATURE_LEVELS]
 
 
 def _no_features(side: int) -> list[jax.Array]:

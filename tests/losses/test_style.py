@@ -28,7 +28,7 @@ def test_gram_matrices_are_means_of_products_of_features(vgg, pictures):
     assert [gram.shape[1] for gram in found] == [4, 64, 128, 256, 512]
     colours = np.concatenate([np.asarray(x[0]).reshape(-1, 3), np.ones((32 * 32, 1))], axis=1)
     np.testing.assert_allclose(found[0][0], colours.T @ colours / 1024, rtol=1e-4, atol=1e-5)
-    for layer, gram in zip(jax.jit(style._features)(vgg, x)[:4], found[1:], strict=True):
+    for layer, gram in zip(jax.jit(style.features)(vgg, x)[:4], found[1:], strict=True):
         flat = np.asarray(layer, np.float64).reshape(-1, layer.shape[-1])
         np.testing.assert_allclose(gram[0], flat.T @ flat / len(flat), rtol=1e-3, atol=1e-3)
 
@@ -61,7 +61,7 @@ def test_gradients_go_to_the_first_picture_and_not_through_the_denominator(monke
     def features(params, x):
         return [x ** (number + 1) for number in range(5)]
 
-    monkeypatch.setattr(style, "_features", features)
+    monkeypatch.setattr(style, "features", features)
     x, y = jax.random.uniform(jax.random.key(0), (2, 1, 2, 3, 3), minval=0.1)
     for function in (style.style, style.content):
         to_x, to_y = jax.jit(jax.grad(lambda x, y, f=function: f({}, x, y).sum(), (0, 1)))(x, y)
@@ -78,7 +78,7 @@ def test_features_are_those_of_pictures_normalised_as_vgg_was_trained(monkeypatc
     monkeypatch.setattr(style.vgg16, "features", lambda params, x: x)
     x = jnp.array([-1.0, 0.0, 1.0]).reshape(1, 1, 1, 3)
     expected = (np.array([0, 0.5, 1]) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    np.testing.assert_allclose(style._features({"features": {}}, x)[0, 0, 0], expected, atol=0.03)
+    np.testing.assert_allclose(style.features({"features": {}}, x)[0, 0, 0], expected, atol=0.03)
 
 
 @pytest.mark.slow
