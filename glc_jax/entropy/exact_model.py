@@ -161,6 +161,7 @@ class ExactModel:
             require(not set(latents) & set(group.exponents), "an output has a latent's name")
             given.update(group.exponents)
             require(not latent.unit or latent.unit in given, "a unit that nothing gives")
+            require(latent.unit not in latents, "a unit that is a latent")
 
     def _group(self, entry, number, tree, make_family) -> GroupEntry:
         names = [latent.name for latent in self.latents]

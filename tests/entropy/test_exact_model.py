@@ -198,6 +198,7 @@ FATAL = {
     "a latent of no size": (("latents", 1, "shape", 0), "h - 1"),
     "a latent without channels": (("latents", 1, "shape"), ["2*h", "2*w"]),
     "a unit that nothing gives": (("latents", 1, "unit"), "none such"),
+    "a unit that is a latent": (("latents", 0, "unit"), "z"),
     "a group that reads what nothing gives": (("groups", 2, "reads", 1), "none such"),
     "a group that reads what comes later": (("groups", 1, "reads", 0), "mean"),
     "blocks beyond the channels": (("groups", 1, "blocks", 0), [0, 2, 0, 2, 2, 4]),
