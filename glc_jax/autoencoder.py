@@ -35,7 +35,7 @@ LONG = 300
 """Multiplications for each byte from which on time counts for more than memory: the full-size model
 has more than 500, the packaged one 110."""
 
-AT_ONCE_SHARE = 3
+AT_ONCE_SHARE = 2
 """Into how many parts memory is divided, one of which such a picture may take at once."""
 
 AT_ONCE_MOST = 8 * 10**9

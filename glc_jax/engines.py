@@ -194,6 +194,9 @@ class OpenVINO:
         def of_leaves(*leaves: jax.Array) -> Any:
             return function(fixed, params, *jax.tree.unflatten(given, leaves))
 
+        def traced() -> openvino_program.Traced:
+            return openvino_program.trace(of_leaves, shapes, columns=not self._fast)
+
         store, key = program_store.beside_jax(), None
         if store is not None:
             arrays, made_for = jax.tree.unflatten(given, shapes), self._compiled_for
@@ -205,15 +208,15 @@ class OpenVINO:
                     return openvino_program.restored(stored, self._fast)
                 except RuntimeError:
                     store.remove(key)
-                    return openvino_program.trace(of_leaves, shapes).compile(self._fast)
+                    return traced().compile(self._fast)
 
             return _Kept(self._thread.submit(restored), _ONE_RESULT, len(stored), params)
-        traced = openvino_program.trace(of_leaves, shapes)
-        program = self._thread.submit(traced.compile, self._fast)
-        small = traced.weight_bytes <= program_store.MOST_BYTES  # exporting takes memory too
-        if key is not None and small and traced.results == _ONE_RESULT:
+        made = traced()
+        program = self._thread.submit(made.compile, self._fast)
+        small = made.weight_bytes <= program_store.MOST_BYTES  # exporting takes memory too
+        if key is not None and small and made.results == _ONE_RESULT:
             self._unsaved.append((store, key, program))
-        return _Kept(program, traced.results, traced.weight_bytes, params)
+        return _Kept(program, made.results, made.weight_bytes, params)
 
     @functools.cached_property
     def _compiled_for(self) -> tuple[str, ...]:

@@ -15,10 +15,14 @@ from typing import Any, Literal
 
 from glc_jax.errors import InputError, TooLargeError
 from glc_jax.models import sizes
+from glc_jax.openvino_columns import LEAST_CHANNELS
 
 Operation = Literal["compress", "decompress", "estimate"]
 
 FLOAT = 4
+MAPS, COLUMN_MAPS = 3, 4
+"""Of a residual block together, and where it may be in columns: sums and differences as well."""
+
 SCRATCH = 1.17
 """What E and G take beside their arrays, as measured: the convolutions' working space."""
 
@@ -44,10 +48,11 @@ def needed_bytes(
     It is the estimate of the whole-picture way, that of accelerators: E and G over all of the
     picture at once (tile by tile they take what `tiles.plan` says). In every
     residual block of theirs an input, a normalised copy and an output live together, as wide as
-    the wider of the two; where the widths differ, the shortcut's output as well. The block with
+    the wider of the two; where the widths differ, the shortcut's output as well, and where maps
+    may be kept in columns (`openvino_columns`), their sums and differences. The block with
     the most of it decides. A test compares with XLA's own account of its CPU programs, which is
     at most this. The memory of a process grew by 0.96 of it (compress) and 0.93 of it (decompress)
-    for each further pixel with the packaged model, by 1.00 of it with the full-size one.
+    for each further pixel with the packaged model.
 
     Args:
       model: the model section of a config.
@@ -105,7 +110,9 @@ def _generator_floats(vqvae: Mapping[str, Any]) -> float:
 
 def _block_floats(inputs: int, outputs: int) -> int:
     """Of a residual block, for each position."""
-    return 3 * max(inputs, outputs) + (outputs if inputs != outputs else 0)
+    width = max(inputs, outputs)
+    maps = COLUMN_MAPS if width >= LEAST_CHANNELS else MAPS
+    return maps * width + (outputs if inputs != outputs else 0)
 
 
 def _attention_floats(vqvae: Mapping[str, Any], features: int) -> float:

@@ -4,6 +4,8 @@
 Every value keeps the order of axes in which OpenVINO likes it: what comes out of a convolution is
 kept channels first, whatever the order is in JAX, and is only turned where an operation needs it.
 
+In float32 wide maps are kept as their even and odd columns (`openvino_columns`).
+
 A few functions are known by their names and become one operation of OpenVINO's each (`KNOWN`):
 jitted functions of this package that OpenVINO would not recognise by their parts.
 """
@@ -19,9 +21,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from glc_jax import jaxprs
+from glc_jax import jaxprs, openvino_columns
 from glc_jax.errors import ConfigError, InputError
 from glc_jax.models.blocks import NORM_EPSILON
+from glc_jax.models.layers import PHASE_TAPS
+from glc_jax.openvino_columns import Columns
 
 MISSING = "OpenVINO is not installed: pip install 'glc-jax[fast]'."
 
@@ -120,12 +124,15 @@ def restored(stored: bytes, fast: bool) -> Program:
     return Program(core.import_model(stored, "CPU", hints))
 
 
-def trace(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct]) -> Traced:
+def trace(
+    function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct], columns: bool = False
+) -> Traced:
     """A function of arrays of these shapes.
 
     Args:
       function: arrays -> array or tree of arrays; it closes over its weights.
       shapes: of the arrays, with dtypes.
+      columns: keeps wide maps of many channels as columns, which is for float32.
 
     Raises:
       InputError: OpenVINO is not installed.
@@ -133,7 +140,7 @@ def trace(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct]) 
     """
     openvino, op = _openvino()
     closed, results = jax.make_jaxpr(function, return_shape=True)(*shapes)
-    translator = _Translator(op)
+    translator = _Translator(op, columns)
     parameters = [op.parameter(list(one.shape), np.dtype(one.dtype)) for one in shapes]
     inputs = [
         _Value(node, tuple(range(len(one.shape))))
@@ -142,7 +149,7 @@ def trace(function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct]) 
     constants = [np.asarray(value) for value in closed.consts]
     found = translator.follow(closed.jaxpr, [translator.constant(c) for c in constants], inputs)
     outputs = [
-        translator.plain(value, variable.aval.shape)
+        translator.plain(translator.joined(value), variable.aval.shape)
         for value, variable in zip(found, closed.jaxpr.outvars, strict=True)
     ]
     model = openvino.Model(outputs, parameters)
@@ -189,14 +196,20 @@ _UNARY = {
     "not": "logical_not",
 }
 _SAME = ("stop_gradient", "copy", "copy_p", "optimization_barrier")
+_BY_ELEMENT = {
+    *_BINARY,
+    *_UNARY,
+    *("div", "integer_pow", "square", "rsqrt", "round", "clamp", "select_n"),
+    "convert_element_type",
+}
 CHANNELS_FIRST = (0, 3, 1, 2)
 
 
 class _Translator:
     """Writes the nodes of a jaxpr."""
 
-    def __init__(self, op: Any) -> None:
-        self.op = op
+    def __init__(self, op: Any, columns: bool) -> None:
+        self.op, self.keeps_columns = op, columns
 
     def constant(self, value: np.ndarray) -> _Value:
         value = np.asarray(value)
@@ -206,34 +219,110 @@ class _Translator:
 
     def follow(
         self, jaxpr: Any, constants: Sequence[_Value], inputs: Sequence[_Value]
-    ) -> list[_Value]:
+    ) -> list[_Value | Columns]:
         """The values of the outputs."""
         return jaxprs.walk(jaxpr, constants, inputs, self.constant, self.equation)
 
-    def equation(self, equation: Any, inputs: list[_Value]) -> Sequence[_Value]:
-        name, params = equation.primitive.name, equation.params
-        shapes = [tuple(atom.aval.shape) for atom in equation.invars]
-        out = equation.outvars[0].aval
+    def equation(self, equation: Any, inputs: list[_Value | Columns]) -> Sequence[_Value | Columns]:
+        name = equation.primitive.name
         if name in _SAME:
             return inputs
+        known = None
         if inner := jaxprs.called(equation):
-            known = KNOWN.get(params.get("name"))
-            if known is not None:
-                return [known(self, inputs, shapes)]
-            jaxpr, constants = inner
-            return self.follow(jaxpr, [self.constant(c) for c in constants], inputs)
+            known = KNOWN.get(equation.params.get("name"))
+            if known is None:
+                jaxpr, constants = inner
+                return self.follow(jaxpr, [self.constant(c) for c in constants], inputs)
+        shapes = [tuple(atom.aval.shape) for atom in equation.invars]
+        if any(isinstance(x, Columns) for x in inputs):
+            found = self._of_columns(equation, known, inputs, shapes)
+            if found is not None:
+                return [found]
+        values = [self.joined(x) for x in inputs]
+        if known is not None:
+            return [known(self, values, shapes)]
+        if name == "split":
+            return self._split(values[0], equation.params)
+        return [self._written(equation, values, shapes)]
+
+    def _written(self, equation: Any, inputs: list[_Value], shapes) -> _Value | Columns:
+        """The result of an equation that calls nothing and has one."""
+        name = equation.primitive.name
         if name in _BINARY:
             (a, b), axes = self._alike(inputs)
-            return [_Value(getattr(self.op, _BINARY[name])(a, b), axes)]
+            return _Value(getattr(self.op, _BINARY[name])(a, b), axes)
         if name in _UNARY:
             (x,) = inputs
-            return [x._replace(node=getattr(self.op, _UNARY[name])(x.node))]
-        if name == "split":
-            return self._split(inputs[0], params)
+            return x._replace(node=getattr(self.op, _UNARY[name])(x.node))
         write = getattr(self, f"_{name}", None)
         if write is None:
             raise ConfigError(f"OpenVINO has no counterpart here of JAX's primitive {name}.")
-        return [write(inputs, shapes, params, out)]
+        return write(inputs, shapes, equation.params, equation.outvars[0].aval)
+
+    # Maps in columns.
+
+    def joined(self, x: _Value | Columns) -> _Value:
+        """A value in one node."""
+        if isinstance(x, Columns):
+            return _Value(openvino_columns.together(self.op, x), (0, 1, 2, 3))
+        return x
+
+    def begun(self, node: Any) -> _Value | Columns:
+        """A map [B, C, H, W], in columns where they are worth it."""
+        _, channels, _, width = node.get_output_shape(0)
+        if self.keeps_columns and openvino_columns.worth(width, channels):
+            return openvino_columns.apart(self.op, node)
+        return _Value(node, CHANNELS_FIRST)
+
+    def _of_columns(self, equation: Any, known: Any, inputs, shapes) -> _Value | Columns | None:
+        """The result of an equation of which some inputs are columns; None: it takes them whole."""
+        name, params = equation.primitive.name, equation.params
+        if known is _group_norm:
+            return known(self, inputs, shapes)
+        if known is _silu or name in _BY_ELEMENT:
+            return self._by_halves(equation, known, inputs, shapes)
+        if name == "dot_general" and _is_conv1x1(params, shapes):
+            return self._by_halves(equation, known, inputs, shapes)
+        if name == "conv_general_dilated":
+            return self._convolved_columns(inputs, shapes, params)
+        return None
+
+    def _by_halves(self, equation: Any, known: Any, inputs, shapes) -> Columns:
+        """The same of even and of odd columns."""
+        sides = [self._sides(x, shape) for x, shape in zip(inputs, shapes, strict=True)]
+        halves = []
+        for side in (0, 1):
+            values = [one[side] for one in sides]
+            sizes = [
+                (*shape[:2], shape[2] // 2, shape[3]) if one[0] is not one[1] else shape
+                for one, shape in zip(sides, shapes, strict=True)
+            ]
+            if known is not None:
+                found = known(self, values, sizes)
+            else:
+                found = self._written(equation, values, sizes)
+            halves.append(self.turned(found, CHANNELS_FIRST))
+        return Columns(*halves)
+
+    def _sides(self, x: _Value | Columns, shape) -> tuple[_Value, _Value]:
+        """What even and odd columns have of an input: one and the same where it has no columns."""
+        if not isinstance(x, Columns):
+            if len(shape) < 4 or x.node.get_output_shape(0)[x.axes.index(2)] == 1:
+                return x, x
+            x = openvino_columns.apart(self.op, self.whole(x, shape, CHANNELS_FIRST))
+        return tuple(_Value(node, CHANNELS_FIRST) for node in x)
+
+    def _convolved_columns(self, inputs, shapes, params) -> _Value | Columns | None:
+        x, kernel = inputs
+        how = _of_conv3x3(params, shapes)
+        if how is None or not isinstance(x, Columns):
+            return None
+        kernel = self.whole(kernel, shapes[1], params["dimension_numbers"][1])
+        if how == (2, 2):
+            return self.begun(openvino_columns.halved3x3(self.op, x, kernel))
+        few = kernel.get_output_shape(0)[0] < openvino_columns.LEAST_CHANNELS
+        convolve = openvino_columns.few3x3 if few else openvino_columns.conv3x3
+        return convolve(self.op, x, kernel)
 
     # Orders of axes.
 
@@ -402,8 +491,7 @@ class _Translator:
     def _dot_general(self, inputs, shapes, params, out) -> _Value:
         (a, b), (a_shape, b_shape) = inputs, shapes
         (a_sum, b_sum), (a_batch, b_batch) = params["dimension_numbers"]
-        last = len(a_shape) - 1
-        if (a_sum, b_sum, len(b_shape), len(a_shape)) == ((last,), (0,), 2, 4) and not a_batch:
+        if _is_conv1x1(params, shapes):
             kernel = self.turned(b, (1, 0))
             kernel = self.shaped(kernel, (b_shape[1], b_shape[0], 1, 1))
             x = self.whole(a, a_shape, CHANNELS_FIRST)
@@ -427,19 +515,45 @@ class _Translator:
         if not plain or any(one != 1 for one in params["lhs_dilation"]):
             raise ConfigError("OpenVINO has no counterpart here of such convolutions.")
         lhs, rhs, result = numbers
+        x, kernel = self.whole(x, x_shape, lhs), self.whole(kernel, kernel_shape, rhs)
+        how = _of_conv3x3(params, shapes) if self.keeps_columns else None
+        if how == (1, 1) and openvino_columns.worth(x_shape[2], kernel_shape[3]):
+            if kernel_shape[2] < openvino_columns.LEAST_CHANNELS:
+                return openvino_columns.begin3x3(self.op, x, kernel)
+            return openvino_columns.conv3x3(self.op, openvino_columns.apart(self.op, x), kernel)
         node = self._convolved(
-            self.whole(x, x_shape, lhs),
-            self.whole(kernel, kernel_shape, rhs),
-            *(params["window_strides"], params["padding"], params["rhs_dilation"]),
+            *(x, kernel, params["window_strides"], params["padding"], params["rhs_dilation"])
         )
-        return _Value(node, tuple(result))
+        return self.begun(node) if how == (2, 2) else _Value(node, tuple(result))
 
     def _convolved(self, x, kernel, strides, padding, dilation=(1, 1)) -> Any:
         low, high = ([pair[i] for pair in padding] for i in (0, 1))
         return self.op.convolution(x, kernel, list(strides), low, high, list(dilation))
 
 
-def _group_norm(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
+def _is_conv1x1(params: Mapping[str, Any], shapes) -> bool:
+    """Whether a dot_general is a 1x1 convolution of a map, with a kernel [C, features]."""
+    (a_sum, b_sum), (a_batch, _) = params["dimension_numbers"]
+    ranks = [len(shape) for shape in shapes]
+    return (a_sum, b_sum, ranks) == ((3,), (0,), [4, 2]) and not a_batch
+
+
+_NHWC = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+_PADDING_OF = {(1, 1): ((1, 1), (1, 1)), (2, 2): ((0, 1), (0, 1))}
+
+
+def _of_conv3x3(params: Mapping[str, Any], shapes) -> tuple[int, int] | None:
+    """The strides of a 3x3 convolution as `blocks` has them: (1, 1), or (2, 2) of an even map."""
+    strides = tuple(params["window_strides"])
+    plain = params["feature_group_count"] == params["batch_group_count"] == 1
+    plain &= (*params["lhs_dilation"], *params["rhs_dilation"]) == (1, 1, 1, 1)
+    plain &= tuple(map(tuple, params["dimension_numbers"])) == _NHWC
+    plain &= _PADDING_OF.get(strides) == tuple(params["padding"])
+    even = shapes[0][1] % 2 == shapes[0][2] % 2 == 0
+    return strides if plain and even and tuple(shapes[1][:2]) == (3, 3) else None
+
+
+def _group_norm(to: _Translator, inputs: Sequence[_Value | Columns], shapes) -> _Value | Columns:
     """`blocks.group_norm`: from each channel's mean and length, with which channels may stay last.
 
     OpenVINO's own GroupNormalization turns the map to channels first and back, which takes a tenth
@@ -447,26 +561,35 @@ def _group_norm(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
     """
     op, (x, scale, bias), (_, height, width, channels) = to.op, inputs, shapes[0]
     groups, size = shapes[1]
-    x = to.whole(x, shapes[0], CHANNELS_FIRST)
+    whole = not isinstance(x, Columns)
+    maps = [to.whole(x, shapes[0], CHANNELS_FIRST)] if whole else list(x)
     places = np.array([2, 3], np.int64)
-    squares = op.power(op.reduce_l2(x, places, True), np.float32(2))
+
+    def over_maps(values: list[Any]) -> Any:
+        return functools.reduce(op.add, values)
+
+    squares = over_maps([op.power(op.reduce_l2(x, places, True), np.float32(2)) for x in maps])
+    means = over_maps([op.reduce_mean(x, places, True) for x in maps])
 
     def of_groups(channels: Any) -> Any:
         return op.reduce_mean(to.shaped(channels, [-1, groups, size, 1]), places, True)
 
-    mean = of_groups(op.reduce_mean(x, places, True))
+    mean = of_groups(means if whole else op.multiply(means, np.float32(1 / len(maps))))
     square = op.divide(of_groups(squares), np.float32(height * width))
     variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
     factor = op.power(op.add(variance, np.float32(NORM_EPSILON)), np.float32(-0.5))
 
+    # What both halves read is made before it is reshaped: OpenVINO joins operations element by
+    # element up to there, and slows down where a map and its factor come out of one of those.
     def of_channels(of_group: Any) -> Any:
         each = op.broadcast(of_group, np.array([shapes[0][0], groups, size, 1], np.int64))
         return to.shaped(each, [-1, channels, 1, 1])
 
-    scale, bias = (to.shaped(one.node, [1, channels, 1, 1]) for one in (scale, bias))
-    centred = op.subtract(x, of_channels(mean))
-    factor = op.multiply(of_channels(factor), scale)
-    return _Value(op.add(op.multiply(centred, factor), bias), CHANNELS_FIRST)
+    factor = op.multiply(factor, to.shaped(scale.node, [1, groups, size, 1]))
+    bias = to.shaped(bias.node, [1, channels, 1, 1])
+    mean, factor = of_channels(mean), of_channels(factor)
+    found = [op.add(op.multiply(op.subtract(x, mean), factor), bias) for x in maps]
+    return _Value(found[0], CHANNELS_FIRST) if whole else Columns(*found)
 
 
 def _silu(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
@@ -474,7 +597,7 @@ def _silu(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
     return x._replace(node=to.op.swish(x.node))
 
 
-def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
+def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value | Columns:
     """`layers.doubled_conv3x3`, as a transposed convolution of 4 x 4: each tap of a phase."""
     x, kernel = inputs
     node = to.whole(x, shapes[0], CHANNELS_FIRST)
@@ -482,12 +605,14 @@ def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
     spread = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
     plain = to.turned(kernel, (2, 3, 0, 1))  # [in, out, 3, 3]
     rows = to.op.matmul(to.op.constant(spread), plain, False, False)  # [in, out, 4, 3]
+    if to.keeps_columns and openvino_columns.worth(2 * shapes[0][2], shapes[1][3]):
+        return openvino_columns.doubled3x3(to.op, node, rows, PHASE_TAPS)
     both = to.op.matmul(rows, to.op.constant(spread), False, True)  # [in, out, 4, 4]
     found = to.op.convolution_backprop_data(node, both, [2, 2], pads_begin=[1, 1], pads_end=[1, 1])
     return _Value(found, CHANNELS_FIRST)
 
 
-KNOWN: Mapping[str, Callable[..., _Value]] = {
+KNOWN: Mapping[str, Callable[..., _Value | Columns]] = {
     "group_norm": _group_norm,
     "silu": _silu,
     "doubled_conv3x3": _doubled,

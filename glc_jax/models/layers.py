@@ -63,9 +63,9 @@ def depthwise_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-# Which rows of a 3x3 kernel add up to tap t of phase p, [p, t, row]: after nearest-neighbour
-# doubling, two of the three rows (and columns) see the same input.
-_PHASE_TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
+PHASE_TAPS = np.array([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]], np.float32)
+"""Which rows of a 3x3 kernel add up to tap t of phase p, [p, t, row]: after nearest-neighbour
+doubling, two of the three rows (and columns) see the same input."""
 
 
 @jax.jit
@@ -76,7 +76,7 @@ def doubled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
     each of the four output phases: 16 products for 36.
     """
     b, h, w, _ = x.shape
-    kernels = jnp.einsum("ptk,qsl,klio->pqtsio", _PHASE_TAPS, _PHASE_TAPS, kernel).astype(x.dtype)
+    kernels = jnp.einsum("ptk,qsl,klio->pqtsio", PHASE_TAPS, PHASE_TAPS, kernel).astype(x.dtype)
     padding = ((1, 0), (0, 1))
 
     def phase(p: int, q: int) -> jax.Array:
