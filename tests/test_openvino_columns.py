@@ -61,6 +61,10 @@ FUNCTIONS = {
         lambda x: conv(conv(jnp.concatenate([x, x], 2)), stride=2),
         X,
     ),
+    "halved to an odd number of columns": (
+        lambda x: conv(conv(conv(jnp.concatenate([x, x, x[:, :, :2]], 2)), stride=2)),
+        X,
+    ),
     "doubled": (lambda x: layers.doubled_conv3x3(x, KERNELS[MANY, MANY]) * 2, X[:, :, :32]),
     "doubled from columns": (
         lambda x: layers.doubled_conv3x3(conv(x), KERNELS[MANY, MANY]),
