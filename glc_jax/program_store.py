@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from glc_jax import images
+from glc_jax import files
 from glc_jax.errors import OutputError
 
 FOLDER = "glc_jax"
@@ -67,7 +67,7 @@ class ProgramStore:
         with contextlib.suppress(OSError, OutputError):
             self._folder.mkdir(parents=True, exist_ok=True)
             self._make_room(len(program))
-            images.write(self._path(key), hashlib.sha256(program).digest() + program)
+            files.write(self._path(key), hashlib.sha256(program).digest() + program)
 
     def remove(self, key: str) -> None:
         """Forgets the program of a key."""

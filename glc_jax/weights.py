@@ -15,14 +15,13 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 
-from glc_jax import bitstream, hub
+from glc_jax import bitstream, files, hub
 from glc_jax.errors import BitstreamError, OutputError, WeightsError
 
 FORMAT = "glc_jax"
@@ -208,20 +207,10 @@ def write_safetensors(
         header[name] = {"dtype": kind, "shape": shape, "data_offsets": (start, end)}
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with open(handle, "wb") as file:
-            file.write(len(encoded).to_bytes(8, "little") + encoded)
-            for name in order:
-                file.write(_raw(leaves[name]))
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        if temporary is not None:
-            pathlib.Path(temporary).unlink(missing_ok=True)
+    with files.writing(path) as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for name in order:
+            file.write(_raw(leaves[name]))
 
 
 def check_output(
@@ -493,9 +482,3 @@ def _checked_header(path: pathlib.Path, metadata: Mapping[str, str]) -> dict[str
         "digest": digest,
         "fingerprint": _first(mark),
     }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

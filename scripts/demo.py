@@ -19,7 +19,7 @@ import time
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from glc_jax import images
+from glc_jax import files, images
 
 LABEL_HEIGHT = 40
 GAP = 8
@@ -47,7 +47,7 @@ def main() -> None:
 
     original, reconstruction = images.read(photo), images.read(decoded)
     avif, quality = nearest_avif(original, file.stat().st_size)
-    images.write(stem.with_suffix(".avif"), avif)
+    files.write(stem.with_suffix(".avif"), avif)
     avif_picture = images.read(stem.with_suffix(".avif"))
 
     panels = [(f"original, {photo.stat().st_size:,} bytes", original)]
@@ -63,7 +63,7 @@ def main() -> None:
         panels.append((facts, picture))
     print(f"compress {encode_seconds:.1f} s, decompress {decode_seconds:.1f} s, start-up included")
     picture = options.output / SHEET
-    images.write(picture, images.encode(side_by_side(panels), picture.name))
+    files.write(picture, images.encode(side_by_side(panels), picture.name))
     print(f"Look at {picture}")
 
 

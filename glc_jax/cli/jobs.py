@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from glc_jax import images, pillow_plugin
+from glc_jax import files, images, pillow_plugin
 from glc_jax.cli import streams
 from glc_jax.errors import GLCError, InputError, OutputError
 
@@ -74,7 +74,7 @@ class Job(NamedTuple):
                 raise OutputError(
                     f"{self.target}: cannot be written ({error.strerror})."
                 ) from error
-        images.write(self.target, data, replace=self.replace)
+        files.write(self.target, data, replace=self.replace)
 
 
 class Plan(NamedTuple):

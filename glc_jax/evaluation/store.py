@@ -8,13 +8,12 @@ import contextlib
 import hashlib
 import io
 import json
-import os
 import pathlib
-import tempfile
 from typing import Any
 
 import numpy as np
 
+from glc_jax import files
 from glc_jax.errors import OutputError
 
 WORK_FOLDER = ".work"
@@ -30,18 +29,9 @@ def write(path: pathlib.Path, data: bytes) -> None:
     """Writes a file that takes its name when complete, making its folder; raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
-            raise
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    files.write(path, data)
 
 
 def refuse_foreign(output: pathlib.Path) -> None:

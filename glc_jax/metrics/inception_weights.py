@@ -5,11 +5,9 @@ under `weights-inception-2015-12-05-6726825d.pth` with torch-fidelity (one file,
 in no pip package; nothing is fetched unless an address is given.
 """
 
-import contextlib
 import hashlib
 import os
 import pathlib
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -17,7 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 import safetensors.numpy
 
-from glc_jax.errors import WeightsError
+from glc_jax import files
+from glc_jax.errors import OutputError, WeightsError
 from glc_jax.metrics import array_pickle, torch_state
 from glc_jax.metrics.features import inception
 
@@ -100,13 +99,8 @@ def _fetch(url: str, sha256: str) -> pathlib.Path:
         raise WeightsError(
             f"{url} gave another file than expected: its SHA-256 is {found}, not {sha256}"
         )
-    handle, temporary = tempfile.mkstemp(dir=cache)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise WeightsError(f"cannot write to the cache folder {cache}: {error}") from error
+        files.write(path, data)
+    except OutputError as error:
+        raise WeightsError(f"The cache folder cannot be written to. {error}") from error
     return path
