@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from glc_jax.errors import InputError, TooLargeError
 from glc_jax.models import sizes
-from glc_jax.openvino_columns import LEAST_CHANNELS
 
 Operation = Literal["compress", "decompress", "estimate"]
 
@@ -110,6 +109,8 @@ def _generator_floats(vqvae: Mapping[str, Any]) -> float:
 
 def _block_floats(inputs: int, outputs: int) -> int:
     """Of a residual block, for each position."""
+    from glc_jax.openvino_columns import LEAST_CHANNELS  # it imports NumPy
+
     width = max(inputs, outputs)
     maps = COLUMN_MAPS if width >= LEAST_CHANNELS else MAPS
     return maps * width + (outputs if inputs != outputs else 0)
