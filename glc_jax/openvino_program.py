@@ -290,13 +290,12 @@ class _Translator:
     def _by_halves(self, equation: Any, known: Any, inputs, shapes) -> Columns:
         """The same of even and of odd columns."""
         sides = [self._sides(x, shape) for x, shape in zip(inputs, shapes, strict=True)]
+        sizes = [
+            (*shape[:2], shape[2] // 2, shape[3]) if even is not odd else shape
+            for (even, odd), shape in zip(sides, shapes, strict=True)
+        ]
         halves = []
-        for side in (0, 1):
-            values = [one[side] for one in sides]
-            sizes = [
-                (*shape[:2], shape[2] // 2, shape[3]) if one[0] is not one[1] else shape
-                for one, shape in zip(sides, shapes, strict=True)
-            ]
+        for values in zip(*sides, strict=True):
             if known is not None:
                 found = known(self, values, sizes)
             else:
