@@ -29,6 +29,10 @@ KEPT_BYTES = 2**29
 """Weights of the OpenVINO programs that are kept; each program has a copy of its own."""
 
 
+COLUMNS = 4
+"""In how many maps OpenVINO keeps the columns of wide maps (`openvino_columns`)."""
+
+
 class Engine(Protocol):
     """What runs functions. dtype: what convolutions are computed in; None: the parameters'."""
 
@@ -195,7 +199,7 @@ class OpenVINO:
             return function(fixed, params, *jax.tree.unflatten(given, leaves))
 
         def traced() -> openvino_program.Traced:
-            return openvino_program.trace(of_leaves, shapes, columns=not self._fast)
+            return openvino_program.trace(of_leaves, shapes, columns=COLUMNS)
 
         store, key = program_store.beside_jax(), None
         if store is not None:

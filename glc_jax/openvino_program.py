@@ -4,7 +4,7 @@
 Every value keeps the order of axes in which OpenVINO likes it: what comes out of a convolution is
 kept channels first, whatever the order is in JAX, and is only turned where an operation needs it.
 
-In float32 wide maps are kept as their even and odd columns (`openvino_columns`).
+Wide maps may be kept as their columns in turns (`openvino_columns`).
 
 A few functions are known by their names and become one operation of OpenVINO's each (`KNOWN`):
 jitted functions of this package that OpenVINO would not recognise by their parts.
@@ -125,14 +125,14 @@ def restored(stored: bytes, fast: bool) -> Program:
 
 
 def trace(
-    function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct], columns: bool = False
+    function: Callable[..., Any], shapes: Sequence[jax.ShapeDtypeStruct], columns: int = 1
 ) -> Traced:
     """A function of arrays of these shapes.
 
     Args:
       function: arrays -> array or tree of arrays; it closes over its weights.
       shapes: of the arrays, with dtypes.
-      columns: keeps wide maps of many channels as columns, which is for float32.
+      columns: in how many maps at most the columns of wide levels are kept: 1, 2 or 4.
 
     Raises:
       InputError: OpenVINO is not installed.
@@ -208,8 +208,8 @@ CHANNELS_FIRST = (0, 3, 1, 2)
 class _Translator:
     """Writes the nodes of a jaxpr."""
 
-    def __init__(self, op: Any, columns: bool) -> None:
-        self.op, self.keeps_columns = op, columns
+    def __init__(self, op: Any, columns: int) -> None:
+        self.op, self._most = op, columns
 
     def constant(self, value: np.ndarray) -> _Value:
         value = np.asarray(value)
@@ -263,16 +263,23 @@ class _Translator:
 
     def joined(self, x: _Value | Columns) -> _Value:
         """A value in one node."""
-        if isinstance(x, Columns):
-            return _Value(openvino_columns.together(self.op, x), (0, 1, 2, 3))
-        return x
+        if not isinstance(x, Columns):
+            return x
+        if len(x.maps) == 1:
+            return _Value(x.maps[0], CHANNELS_FIRST)
+        return _Value(openvino_columns.together(self.op, x), (0, 1, 2, 3))
 
-    def begun(self, node: Any) -> _Value | Columns:
-        """A map [B, C, H, W], in columns where they are worth it."""
-        _, channels, _, width = node.get_output_shape(0)
-        if self.keeps_columns and openvino_columns.worth(width, channels):
-            return openvino_columns.apart(self.op, node)
-        return _Value(node, CHANNELS_FIRST)
+    def count(self, width: int, channels: int) -> int:
+        """In how many maps a level of this size is kept."""
+        return openvino_columns.count(width, channels, self._most)
+
+    def begun(self, x: Columns) -> _Value | Columns:
+        """A map in the columns in which its level is kept; it has as many or fewer."""
+        _, channels, _, width = x.maps[0].get_output_shape(0)
+        number = self.count(width * len(x.maps), channels)
+        if number > 1:
+            return openvino_columns.apart(self.op, x, number)
+        return self.joined(x)
 
     def _of_columns(self, equation: Any, known: Any, inputs, shapes) -> _Value | Columns | None:
         """The result of an equation of which some inputs are columns; None: it takes them whole."""
@@ -280,36 +287,41 @@ class _Translator:
         if known is _group_norm:
             return known(self, inputs, shapes)
         if known is _silu or name in _BY_ELEMENT:
-            return self._by_halves(equation, known, inputs, shapes)
+            return self._by_columns(equation, known, inputs, shapes)
         if name == "dot_general" and _is_conv1x1(params, shapes):
-            return self._by_halves(equation, known, inputs, shapes)
+            return self._by_columns(equation, known, inputs, shapes)
         if name == "conv_general_dilated":
             return self._convolved_columns(inputs, shapes, params)
         return None
 
-    def _by_halves(self, equation: Any, known: Any, inputs, shapes) -> Columns:
-        """The same of even and of odd columns."""
-        sides = [self._sides(x, shape) for x, shape in zip(inputs, shapes, strict=True)]
+    def _by_columns(self, equation: Any, known: Any, inputs, shapes) -> Columns:
+        """The same of each of the maps."""
+        number = max(len(x.maps) for x in inputs if isinstance(x, Columns))
+        every = [self._each(x, s, number) for x, s in zip(inputs, shapes, strict=True)]
         sizes = [
-            (*shape[:2], shape[2] // 2, shape[3]) if even is not odd else shape
-            for (even, odd), shape in zip(sides, shapes, strict=True)
+            shape if each is None else (*shape[:2], shape[2] // number, shape[3])
+            for each, shape in zip(every, shapes, strict=True)
         ]
-        halves = []
-        for values in zip(*sides, strict=True):
+        found = []
+        for i in range(number):
+            values = [
+                x if each is None else _Value(each[i], CHANNELS_FIRST)
+                for x, each in zip(inputs, every, strict=True)
+            ]
             if known is not None:
-                found = known(self, values, sizes)
+                result = known(self, values, sizes)
             else:
-                found = self._written(equation, values, sizes)
-            halves.append(self.turned(found, CHANNELS_FIRST))
-        return Columns(*halves)
+                result = self._written(equation, values, sizes)
+            found.append(self.turned(result, CHANNELS_FIRST))
+        return Columns(tuple(found))
 
-    def _sides(self, x: _Value | Columns, shape) -> tuple[_Value, _Value]:
-        """What even and odd columns have of an input: one and the same where it has no columns."""
+    def _each(self, x: _Value | Columns, shape, number: int) -> tuple[Any, ...] | None:
+        """What an input has for each of so many maps; None: the same for all."""
         if not isinstance(x, Columns):
             if len(shape) < 4 or x.node.get_output_shape(0)[x.axes.index(2)] == 1:
-                return x, x
-            x = openvino_columns.apart(self.op, self.whole(x, shape, CHANNELS_FIRST))
-        return tuple(_Value(node, CHANNELS_FIRST) for node in x)
+                return None
+            x = self.whole(x, shape, CHANNELS_FIRST)
+        return openvino_columns.apart(self.op, x, number).maps
 
     def _convolved_columns(self, inputs, shapes, params) -> _Value | Columns | None:
         x, kernel = inputs
@@ -515,15 +527,17 @@ class _Translator:
             raise ConfigError("OpenVINO has no counterpart here of such convolutions.")
         lhs, rhs, result = numbers
         x, kernel = self.whole(x, x_shape, lhs), self.whole(kernel, kernel_shape, rhs)
-        how = _of_conv3x3(params, shapes) if self.keeps_columns else None
-        if how == (1, 1) and openvino_columns.worth(x_shape[2], kernel_shape[3]):
+        how, number = _of_conv3x3(params, shapes), self.count(x_shape[2], kernel_shape[3])
+        if how == (1, 1) and number > 1:
             if kernel_shape[2] < openvino_columns.LEAST_CHANNELS:
-                return openvino_columns.begin3x3(self.op, x, kernel)
-            return openvino_columns.conv3x3(self.op, openvino_columns.apart(self.op, x), kernel)
+                return openvino_columns.begin3x3(self.op, x, kernel, number)
+            return openvino_columns.conv3x3(
+                self.op, openvino_columns.apart(self.op, x, number), kernel
+            )
         node = self._convolved(
             *(x, kernel, params["window_strides"], params["padding"], params["rhs_dilation"])
         )
-        return self.begun(node) if how == (2, 2) else _Value(node, tuple(result))
+        return self.begun(Columns((node,))) if how == (2, 2) else _Value(node, tuple(result))
 
     def _convolved(self, x, kernel, strides, padding, dilation=(1, 1)) -> Any:
         low, high = ([pair[i] for pair in padding] for i in (0, 1))
@@ -561,7 +575,7 @@ def _group_norm(to: _Translator, inputs: Sequence[_Value | Columns], shapes) -> 
     op, (x, scale, bias), (_, height, width, channels) = to.op, inputs, shapes[0]
     groups, size = shapes[1]
     whole = not isinstance(x, Columns)
-    maps = [to.whole(x, shapes[0], CHANNELS_FIRST)] if whole else list(x)
+    maps = (to.whole(x, shapes[0], CHANNELS_FIRST),) if whole else x.maps
     places = np.array([2, 3], np.int64)
 
     def over_maps(values: list[Any]) -> Any:
@@ -578,7 +592,7 @@ def _group_norm(to: _Translator, inputs: Sequence[_Value | Columns], shapes) -> 
     variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
     factor = op.power(op.add(variance, np.float32(NORM_EPSILON)), np.float32(-0.5))
 
-    # What both halves read is made before it is reshaped: OpenVINO joins operations element by
+    # What all maps read is made before it is reshaped: OpenVINO joins operations element by
     # element up to there, and slows down where a map and its factor come out of one of those.
     def of_channels(of_group: Any) -> Any:
         each = op.broadcast(of_group, np.array([shapes[0][0], groups, size, 1], np.int64))
@@ -588,7 +602,7 @@ def _group_norm(to: _Translator, inputs: Sequence[_Value | Columns], shapes) -> 
     bias = to.shaped(bias.node, [1, channels, 1, 1])
     mean, factor = of_channels(mean), of_channels(factor)
     found = [op.add(op.multiply(op.subtract(x, mean), factor), bias) for x in maps]
-    return _Value(found[0], CHANNELS_FIRST) if whole else Columns(*found)
+    return _Value(found[0], CHANNELS_FIRST) if whole else Columns(tuple(found))
 
 
 def _silu(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value:
@@ -604,8 +618,8 @@ def _doubled(to: _Translator, inputs: Sequence[_Value], shapes) -> _Value | Colu
     spread = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
     plain = to.turned(kernel, (2, 3, 0, 1))  # [in, out, 3, 3]
     rows = to.op.matmul(to.op.constant(spread), plain, False, False)  # [in, out, 4, 3]
-    if to.keeps_columns and openvino_columns.worth(2 * shapes[0][2], shapes[1][3]):
-        return openvino_columns.doubled3x3(to.op, node, rows, PHASE_TAPS)
+    if to.count(2 * shapes[0][2], shapes[1][3]) > 1:
+        return to.begun(openvino_columns.doubled3x3(to.op, node, rows, PHASE_TAPS))
     both = to.op.matmul(rows, to.op.constant(spread), False, True)  # [in, out, 4, 4]
     found = to.op.convolution_backprop_data(node, both, [2, 2], pads_begin=[1, 1], pads_end=[1, 1])
     return _Value(found, CHANNELS_FIRST)

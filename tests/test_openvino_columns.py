@@ -1,4 +1,4 @@
-"""Maps in even and odd columns give what whole maps give, and are used where they are worth it."""
+"""Maps in columns give what whole maps give, and are used where they are worth it."""
 
 import flax.linen as nn
 import jax
@@ -12,7 +12,7 @@ from glc_jax.models.vqvae import Encoder, Generator
 
 pytest.importorskip("openvino")
 
-WIDE, HIGH, MANY = openvino_columns.LEAST_COLUMNS, 4, openvino_columns.LEAST_CHANNELS
+WIDE, HIGH, MANY = 2 * openvino_columns.LEAST_COLUMNS, 4, openvino_columns.LEAST_CHANNELS
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(1, HIGH, WIDE, MANY)).astype(np.float32)
 FEW = RNG.normal(size=(2, HIGH, WIDE, 3)).astype(np.float32)
@@ -65,7 +65,14 @@ FUNCTIONS = {
         lambda x: conv(conv(conv(jnp.concatenate([x, x, x[:, :, :2]], 2)), stride=2)),
         X,
     ),
-    "doubled": (lambda x: layers.doubled_conv3x3(x, KERNELS[MANY, MANY]) * 2, X[:, :, :32]),
+    "doubled": (
+        lambda x: layers.doubled_conv3x3(x, KERNELS[MANY, MANY]) * 2,
+        X[:, :, : WIDE // 2],
+    ),
+    "a number of columns that four does not divide": (
+        lambda x: normed(conv(normed(conv(x)))) + conv(x, 2 * MANY)[..., :MANY],
+        X[:, :, : WIDE - 2],
+    ),
     "doubled from columns": (
         lambda x: layers.doubled_conv3x3(conv(x), KERNELS[MANY, MANY]),
         X,
@@ -89,10 +96,11 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.parametrize("maps", [2, 4])
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_columns_give_what_whole_maps_give(name):
+def test_columns_give_what_whole_maps_give(name, maps):
     function, x = FUNCTIONS[name]
-    (found, operations), (_, fewer) = (results(function, x, columns) for columns in (True, False))
+    (found, operations), (_, fewer) = (results(function, x, columns) for columns in (maps, 1))
     expected = [np.asarray(leaf) for leaf in jax.tree.leaves(jax.jit(function)(x))]
     assert operations > fewer  # columns were there
     for a, b in zip(found, expected, strict=True):
@@ -102,7 +110,7 @@ def test_columns_give_what_whole_maps_give(name):
 
 @pytest.mark.parametrize(
     "x",
-    [X[..., :64], X[:, :, :32], np.concatenate([X, X[:, :, :1]], axis=2)],
+    [X[..., :64], X[:, :, : WIDE // 2 - 2], np.concatenate([X, X[:, :, :1]], axis=2)],
     ids=["few channels", "few columns", "an odd number of columns"],
 )
 def test_maps_for_which_columns_do_not_pay_stay_whole(x):
@@ -113,7 +121,7 @@ def test_maps_for_which_columns_do_not_pay_stay_whole(x):
             x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
         )
 
-    assert results(function, x, True)[1] == results(function, x, False)[1] == 1
+    assert results(function, x, 4)[1] == results(function, x, 1)[1] == 1
 
 
 OTHERS = {
@@ -133,12 +141,13 @@ def test_other_convolutions_take_the_whole_map(how):
         kernel = KERNELS[MANY, MANY]
         return jax.lax.conv_general_dilated(conv(x), kernel, **(fields | OTHERS[how]))
 
-    (found, _), expected = results(function, X, True), jax.jit(function)(X)
+    (found, _), expected = results(function, X, 4), jax.jit(function)(X)
     np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("maps", [2, 4])
 @pytest.mark.parametrize("part", [Encoder, Generator])
-def test_networks_of_the_full_size_models_width(part):
+def test_networks_of_the_full_size_models_width(part, maps):
     module = part(MANY, (1, 1, 2), (1, 1, 1), 16, window=8)
     shape = (1, 64, 128, 3) if part is Encoder else (1, 16, 32, 16)
     x = RNG.normal(size=shape).astype(np.float32)
@@ -147,7 +156,24 @@ def test_networks_of_the_full_size_models_width(part):
     def function(x):
         return module.apply(params, x)
 
-    (whole, fewer), (columns, operations) = (results(function, x, c) for c in (False, True))
+    (whole, fewer), (columns, operations) = (results(function, x, c) for c in (1, maps))
     assert operations > 1.5 * fewer
     # Single precision over a chain of some twenty convolutions and norms.
     assert np.abs(columns[0] - whole[0]).max() < 1e-4 * np.abs(whole[0]).max()
+
+
+@pytest.mark.parametrize(
+    ("width", "channels", "most", "maps"),
+    [
+        (WIDE, MANY, 4, 4),
+        (WIDE, MANY, 2, 2),
+        (WIDE, MANY, 1, 1),
+        (WIDE + 2, MANY, 4, 2),
+        (WIDE + 2, MANY, 1, 1),
+        (WIDE + 1, MANY, 4, 1),
+        (WIDE // 2 - 4, MANY, 4, 1),
+        (WIDE, MANY - 1, 4, 1),
+    ],
+)
+def test_in_how_many_maps_a_level_is_kept(width, channels, most, maps):
+    assert openvino_columns.count(width, channels, most) == maps
