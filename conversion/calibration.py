@@ -28,11 +28,21 @@ LARGE = 2**24
 """Values of a model from which on each step of calibrating it lets go of all that it took."""
 
 
+KERNEL_BITS = (8, 16)
+"""Of the kernels; more are taken where fewer cost more than DEAR."""
+
+DEAR = 0.002
+
+
 class Cost(NamedTuple):
-    """Bits of y over the calibration pictures: the float model's estimate, the exact networks'."""
+    """Bits of y over the calibration pictures: the float model's estimate, the exact networks'.
+
+    kernel_bits: of the networks' kernels.
+    """
 
     estimated: float
     exact: float
+    kernel_bits: int
 
     @property
     def share(self) -> float:
@@ -100,17 +110,20 @@ def exact_model(
     rates = (0, config["rate_points"] - 1)
     targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
     _let_go(leaves)
-    variables = _load(leaves, "hyperprior", "context")
-    tree = export.export(model.entropy_model(), model.run, variables, targets)
-    _let_go(leaves)
-    coded, estimated = _counted(model, variables, targets)
-    del variables
-    _let_go(leaves)
-    exact = ExactModel(tree)
-    spent = [exact.bits(exact.encode(one)) for one in coded]
-    of_y = [group.name for group in model.entropy_model().of("y")]
-    y = sum(one[name] for one in spent for name in of_y)
-    return tree, Cost(estimated, y)
+    for bits in KERNEL_BITS:
+        variables = _load(leaves, "hyperprior", "context")
+        tree = export.export(model.entropy_model(), model.run, variables, targets, bits)
+        _let_go(leaves)
+        coded, estimated = _counted(model, variables, targets)
+        del variables
+        _let_go(leaves)
+        exact = ExactModel(tree)
+        spent = [exact.bits(exact.encode(one)) for one in coded]
+        of_y = [group.name for group in model.entropy_model().of("y")]
+        cost = Cost(estimated, sum(one[name] for one in spent for name in of_y), bits)
+        if cost.share <= DEAR:
+            break
+    return tree, cost
 
 
 def _load(leaves: Mapping[str, Any], *parts: str) -> dict[str, Any]:

@@ -52,6 +52,13 @@ def main() -> int:
     )
     parser.add_argument("--batches", type=int, default=32, help="of calibration pictures")
     parser.add_argument(
+        "--kernel-bits",
+        type=int,
+        choices=[8, 16],
+        default=8,
+        help="of the weights of the integer entropy networks (default: 8)",
+    )
+    parser.add_argument(
         "--training-parts", action="store_true", help="keep the code predictors too"
     )
     arguments = parser.parse_args()
@@ -99,6 +106,7 @@ def main() -> int:
             dtype=arguments.dtype,
             training_parts=arguments.training_parts,
             provenance=provenance,
+            kernel_bits=arguments.kernel_bits,
         )
     except GLCError as error:
         print(error, file=sys.stderr)

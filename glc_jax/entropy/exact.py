@@ -24,7 +24,7 @@ import numpy as np
 from glc_jax.entropy import graph as graphs
 from glc_jax.entropy import lower, program
 from glc_jax.entropy import sizes as sizes_of
-from glc_jax.entropy.integer import NumPy
+from glc_jax.entropy.integer import BYTE_LIMIT, LIMIT, NumPy
 from glc_jax.entropy.lower import OutputForm
 from glc_jax.entropy.program import Program
 from glc_jax.errors import ConfigError, WeightsError
@@ -32,6 +32,9 @@ from glc_jax.errors import ConfigError, WeightsError
 __all__ = ["CompiledProgram", "Measured", "OutputForm", "Program", "Report", "compile", "measure"]
 
 Function = Callable[..., Mapping[str, jax.Array]]
+
+KERNEL_LIMITS = {8: BYTE_LIMIT, 16: LIMIT}
+"""The largest integer in a kernel of so many bits."""
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ def compile(
     *,
     input_exponents: Sequence[int | np.ndarray | None] | None = None,
     forms: Mapping[str, OutputForm] | None = None,
+    kernel_bits: int = 16,
 ) -> CompiledProgram:
     """The program of a function.
 
@@ -195,6 +199,7 @@ def compile(
       input_exponents: of the arguments that come as integers x for values x 2^-e, as other
         programs give them. None for one of them (or for all): floats, rounded to 16 bits.
       forms: of the outputs that must come in a certain one; others have 24 bits.
+      kernel_bits: 8 or 16, of the integers in kernels of products (depthwise ones have 16).
 
     Raises:
       ConfigError: the function uses what has no exact integer form; the sentence names the
@@ -202,7 +207,7 @@ def compile(
       WeightsError: there is no data, a value is not finite, or a sum exceeds 52 bits.
     """
     measured = measure(function, calibration, shapes)
-    return measured.compile(input_exponents, forms)
+    return measured.compile(input_exponents, forms, kernel_bits)
 
 
 @dataclass(frozen=True)
@@ -221,10 +226,12 @@ class Measured:
         self,
         input_exponents: Sequence[int | np.ndarray | None] | None = None,
         forms: Mapping[str, OutputForm] | None = None,
+        kernel_bits: int = 16,
     ) -> CompiledProgram:
         """The program; see `compile`."""
         exponents = input_exponents or [None] * len(self.graph.inputs)
-        made, places = lower.lower(self.graph, self.ranges, exponents, forms or {})
+        limit = KERNEL_LIMITS[kernel_bits]
+        made, places = lower.lower(self.graph, self.ranges, exponents, forms or {}, limit)
         for arguments in self.calibration:
             made.check([x.shape for x in arguments])
         return CompiledProgram(made, self.graph, places, self.calibration)

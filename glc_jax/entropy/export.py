@@ -28,6 +28,9 @@ from glc_jax.errors import ConfigError
 VALUE_EXPONENT = 12
 """Decoded values, and the means under them, are integers in units of 2^-12."""
 
+KERNEL_BITS = 8
+"""Enough: with the packaged model files have as many bytes with 16, within a thousandth."""
+
 Apply = Callable[..., Any]
 """Apply(variables, function, *arrays) calls function(model, *arrays) with the trained parts."""
 
@@ -37,6 +40,7 @@ def export(
     apply: Apply,
     variables: Any,
     samples: Sequence[Mapping[str, Any]],
+    kernel_bits: int = KERNEL_BITS,
 ) -> dict[str, Any]:
     """The tree of arrays of a weights file.
 
@@ -46,17 +50,18 @@ def export(
       variables: what `apply` takes first, a tree of arrays.
       samples: for each batch the real values of every latent by name, [B, H, W, C], of pictures
         like those that will be coded and at all rates: a few hundred crops.
+      kernel_bits: 8 or 16, of the integers in kernels of products; see `exact.compile`.
 
     Raises:
       ConfigError: a function has no exact form.
       WeightsError: there is no data, or a range is not finite or beyond what integers hold.
     """
-    return _Export(entropy_model, apply, variables, samples).tree()
+    return _Export(entropy_model, apply, variables, samples, kernel_bits).tree()
 
 
 class _Export:
-    def __init__(self, entropy_model, apply, variables, samples) -> None:
-        self.model, self.apply = entropy_model, apply
+    def __init__(self, entropy_model, apply, variables, samples, kernel_bits) -> None:
+        self.model, self.apply, self.kernel_bits = entropy_model, apply, kernel_bits
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.latents = {latent.name: latent for latent in entropy_model.latents}
         look = jax.jit(self._floats)  # no attribute: a circle would keep the weights in memory
@@ -133,9 +138,8 @@ class _Export:
             # Let go of one by one: they hold the weights, as floats.
             found, number = measured.pop(group.name), None
             if found is not None:
-                program = found.compile(
-                    [self.exponents[name] for name in self.reads(group)], forms[group.name]
-                )
+                exponents = [self.exponents[name] for name in self.reads(group)]
+                program = found.compile(exponents, forms[group.name], self.kernel_bits)
                 number = len(programs)
                 programs[str(number)] = pool.stored(program)
                 self.exponents |= program.exponents

@@ -1,4 +1,4 @@
-"""Integer arithmetic that comes out the same on every machine: three ways to carry it.
+"""Integer arithmetic that comes out the same on every machine: four ways to carry it.
 
 All that a program needs (see `operations`) are products of 16-bit integers, sums of them below
 2^52, shifts, comparisons, division and square roots with a floor. An arithmetic decides what
@@ -6,6 +6,8 @@ carries the integers and how the products of matrices are made; it has no choice
 
   Float64    float64 that holds integers, for CPU and GPU: every partial sum is an integer below
              2^53, so no addition ever rounds, whatever its order.
+  FloatLimbs Float64 whose products with kernels of one byte are made of two of bfloat16, with sums
+             in float32 below 2^24: for processors that have instructions for it.
   ByteLimbs  int8 x int8 -> int32 matrix products of high and low bytes, for TPU; the rest in
              int64, elementwise.
   NumPy      int64 on the host: slow, plain, the witness of the others.
@@ -19,8 +21,11 @@ multiplies with. Arithmetics of one class are equal, so that compiled programs a
 from __future__ import annotations
 
 import contextlib
+import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar, Protocol
 
@@ -33,10 +38,17 @@ jax, jnp, lax = map(later.module, ("jax", "jax.numpy", "jax.lax"))
 LIMIT = 127 * 256 + 127
 """Activations and weights lie in -LIMIT .. LIMIT, so that both bytes of one are signed bytes."""
 
+BYTE_LIMIT = 127
+"""Weights in -BYTE_LIMIT .. BYTE_LIMIT are multiplied as single bytes."""
+
 ACCUMULATOR_BITS = 52
 """Sums stay below 2^52 in magnitude; float64 holds every integer up to 2^53."""
 
+PROCESSOR = Path("/proc/cpuinfo")
+"""Where Linux says what the processor can do."""
+
 _TERMS = 1 << 16  # products of signed bytes that an int32 can add up
+_FLOAT_TERMS = 1 << 10  # and that float32 can, which holds every integer up to 2^24
 
 Array = Any  # jax.Array or np.ndarray
 
@@ -65,7 +77,7 @@ class Arithmetic(Protocol):
         """Integers as the arithmetic carries them."""
 
     def kernel(self, values: np.ndarray) -> Any:
-        """The prepared right-hand side [..., K, N] of a `matmul`, from int16."""
+        """The prepared right-hand side [..., K, N] of a `matmul`, from int8 or int16."""
 
     def right_shift(self, shift: np.ndarray) -> Array:
         """Prepares `shift` (at least 0) for `shift_right`."""
@@ -146,6 +158,35 @@ class Float64(_Float64):
 
 
 @dataclass(frozen=True)
+class FloatLimbs(Float64):
+    """Integers carried by float64, whose bytes are multiplied in bfloat16. Use it within `x64`.
+
+    x = 256 * high + low with both in -128 .. 127, which bfloat16 holds, so a product with a kernel
+    of one byte takes two of bfloat16; float32 adds up 2^10 terms without rounding. Wider kernels
+    are multiplied in float64.
+    """
+
+    def kernel(self, values: np.ndarray) -> Array:
+        values = np.asarray(values)
+        if _of_one_byte(values):
+            return jax.device_put(values.astype(jnp.bfloat16))
+        return super().kernel(values)
+
+    def matmul(self, x: Array, kernel: Array) -> Array:
+        if kernel.dtype != jnp.bfloat16:
+            return super().matmul(x, kernel)
+        # Without the barrier XLA computes all that x is made of once for each limb.
+        x = lax.optimization_barrier(x.astype(jnp.int16))
+        limbs = jnp.stack([limb.astype(jnp.bfloat16) for limb in _split_bytes(x)])
+        contract = (((x.ndim,), (0,)), ((), ()))
+        sums = _in_pieces(limbs, kernel, 0, contract, _FLOAT_TERMS, jnp.float32, jnp.float64)
+        return 256 * sums[0] + sums[1]
+
+    def product(self, a: Array, b: Array) -> Array:
+        return super().matmul(a, b)
+
+
+@dataclass(frozen=True)
 class HostFloat64(_Float64):
     """The same in NumPy: slower than what JAX compiles, but nothing is compiled."""
 
@@ -190,17 +231,19 @@ class _Int64:
 class ByteLimbs(_Int64):
     """Matrix products of signed bytes accumulated in int32. Use it within `x64`.
 
-    x = 256 * high + low with both in -128 .. 127, so x w takes four products of bytes; each sum
-    stays in int32 for up to 2^16 terms.
+    x = 256 * high + low with both in -128 .. 127, so x w takes four products of bytes, and two
+    where w has one byte; each sum stays in int32 for up to 2^16 terms.
     """
 
     xp: ClassVar[ModuleType] = jnp
 
-    def kernel(self, values: np.ndarray) -> tuple[Array, Array]:
-        high, low = _split_bytes(np.asarray(values, np.int64))
-        return jax.device_put((high.astype(np.int8), low.astype(np.int8)))
+    def kernel(self, values: np.ndarray) -> tuple[Array, ...]:
+        if _of_one_byte(values):
+            return (jax.device_put(np.asarray(values, np.int8)),)
+        limbs = _split_bytes(np.asarray(values, np.int64))
+        return jax.device_put(tuple(limb.astype(np.int8) for limb in limbs))
 
-    def matmul(self, x: Array, kernel: tuple[Array, Array]) -> Array:
+    def matmul(self, x: Array, kernel: tuple[Array, ...]) -> Array:
         return _limb_products(x, kernel, _byte_matmul)
 
     def product(self, a: Array, b: Array) -> Array:
@@ -225,7 +268,24 @@ class NumPy(_Int64):
 
 def arithmetic_for(platform: str) -> Arithmetic:
     """The arithmetic that suits a JAX platform: "cpu", "gpu" ("cuda", "rocm") or "tpu"."""
-    return ByteLimbs() if platform == "tpu" else Float64()
+    if platform == "tpu":
+        return ByteLimbs()
+    return FloatLimbs() if platform == "cpu" and _multiplies_bfloat16() else Float64()
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16."""
+    try:
+        text = PROCESSOR.read_text(errors="replace")
+    except OSError:
+        return False
+    flags = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return flags is not None and not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags[1].split())
+
+
+def _of_one_byte(values: np.ndarray) -> bool:
+    return bool(np.max(np.abs(values.astype(np.int64)), initial=0) <= BYTE_LIMIT)
 
 
 def _split_bytes(x: Array) -> tuple[Array, Array]:
@@ -233,31 +293,38 @@ def _split_bytes(x: Array) -> tuple[Array, Array]:
     return high, x - (high << 8)
 
 
-def _limb_products(x: Array, limbs: tuple[Array, Array], multiply: Callable) -> Array:
-    kernel_high, kernel_low = limbs
+def _limb_products(x: Array, limbs: tuple[Array, ...], multiply: Callable) -> Array:
+    *kernel_high, kernel_low = limbs
     x_high, x_low = (part.astype(jnp.int8) for part in _split_bytes(x))
+    if not kernel_high:
+        return (multiply(x_high, kernel_low) << 8) + multiply(x_low, kernel_low)
+    (kernel_high,) = kernel_high
     high = multiply(x_high, kernel_high)
     middle = multiply(x_high, kernel_low) + multiply(x_low, kernel_high)
     return (high << 16) + (middle << 8) + multiply(x_low, kernel_low)
 
 
 def _byte_matmul(x: Array, kernel: Array) -> Array:
-    return _in_pieces(x, kernel, 0, (((x.ndim - 1,), (0,)), ((), ())))
+    contract = (((x.ndim - 1,), (0,)), ((), ()))
+    return _in_pieces(x, kernel, 0, contract, _TERMS, jnp.int32, jnp.int64)
 
 
 def _byte_product(a: Array, b: Array) -> Array:
     batch = tuple(range(a.ndim - 2))
-    return _in_pieces(a, b, a.ndim - 2, (((a.ndim - 1,), (a.ndim - 2,)), (batch, batch)))
+    contract = (((a.ndim - 1,), (a.ndim - 2,)), (batch, batch))
+    return _in_pieces(a, b, a.ndim - 2, contract, _TERMS, jnp.int32, jnp.int64)
 
 
-def _in_pieces(a: Array, b: Array, axis: int, contract: Any) -> Array:
-    """The product over a's last axis and b's `axis`, of at most 2^16 terms in an int32 at once."""
+def _in_pieces(
+    a: Array, b: Array, axis: int, contract: Any, terms: int, sums: Any, dtype: Any
+) -> Array:
+    """The product over a's last axis and b's `axis`: `sums` of so many terms, added up in dtype."""
     total = 0
-    for start in range(0, max(a.shape[-1], 1), _TERMS):
+    for start in range(0, max(a.shape[-1], 1), terms):
         parts = (
-            lax.slice_in_dim(x, start, min(start + _TERMS, a.shape[-1]), axis=x_axis)
+            lax.slice_in_dim(x, start, min(start + terms, a.shape[-1]), axis=x_axis)
             for x, x_axis in ((a, a.ndim - 1), (b, axis))
         )
-        piece = lax.dot_general(*parts, contract, preferred_element_type=jnp.int32)
-        total = total + piece.astype(jnp.int64)
+        piece = lax.dot_general(*parts, contract, preferred_element_type=sums)
+        total = total + piece.astype(dtype)
     return total

@@ -92,6 +92,7 @@ def lower(
     ranges: Mapping[Node, float],
     input_exponents: Sequence[Exponent | None],
     forms: Mapping[str, OutputForm],
+    kernel_limit: int = LIMIT,
 ) -> tuple[Program, list[Place]]:
     """The program of a graph, and where its rounded values are.
 
@@ -99,12 +100,13 @@ def lower(
       ranges: the largest magnitude of every node over the calibration data.
       input_exponents: of the inputs that come as integers already; None: chosen by the range.
       forms: of the outputs that need a certain one.
+      kernel_limit: the largest integer in kernels of products, other than depthwise ones.
 
     Raises:
       WeightsError: a range is not finite, or a sum does not fit 52 bits.
       ConfigError: a node has no integer form.
     """
-    lowering = _Lowering(graph, ranges, input_exponents)
+    lowering = _Lowering(graph, ranges, input_exponents, kernel_limit)
     for name, node in graph.outputs.items():
         value = lowering.output(node, forms.get(name, OutputForm()))
         lowering.builder.output(name, value.number, value.exponent)
@@ -139,8 +141,9 @@ class _Lowering:
         graph: Graph,
         ranges: Mapping[Node, float],
         input_exponents: Sequence[Exponent | None],
+        kernel_limit: int,
     ) -> None:
-        self.ranges = ranges
+        self.ranges, self.kernel_limit = ranges, kernel_limit
         self.builder = Builder()
         self.places: list[Place] = []
         self._wide: dict[Node, Value] = {}
@@ -340,7 +343,9 @@ class _Lowering:
 
     # Products.
 
-    def _kernel(self, weights: np.ndarray, exponent: Exponent) -> tuple[np.ndarray, np.ndarray]:
+    def _kernel(
+        self, weights: np.ndarray, exponent: Exponent, limit: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Integers of weights [.., I, O] for inputs of this exponent, and the outputs' exponent."""
         if not np.isfinite(weights).all():
             raise WeightsError("A weight of the entropy networks is not finite.")
@@ -350,14 +355,16 @@ class _Lowering:
             scaled = scaled * np.ldexp(1.0, base - np.asarray(exponent))[:, None]
         largest = np.abs(scaled).reshape(-1, scaled.shape[-1]).max(axis=0)
         with np.errstate(divide="ignore"):
-            fit = np.floor(np.log2(LIMIT / largest))
+            fit = np.floor(np.log2(limit / largest))
         fit = np.minimum(np.where(np.isfinite(fit), fit, 15), MAX_EXPONENT // 2).astype(np.int64)
         fit = np.minimum(fit, fit.min() + SPREAD)
         integers = np.rint(np.ldexp(scaled, fit)).astype(np.int64)
-        return np.clip(integers, -LIMIT, LIMIT), fit + base
+        return np.clip(integers, -limit, limit), fit + base
 
     def _product_with(self, x: Value, weights: np.ndarray, operation: str, **fields) -> Value:
-        kernel, exponent = self._kernel(weights, x.exponent)
+        # A depthwise kernel is not multiplied as a matrix, and is small.
+        limit = LIMIT if weights.shape[-2] == 1 else self.kernel_limit
+        kernel, exponent = self._kernel(weights, x.exponent, limit)
         reach = np.abs(kernel).reshape(-1, kernel.shape[-1]).sum(axis=0)
         bound = _largest(reach) * x.bound
         return self._emit(operation, [x], exponent, bound, {"kernel": kernel}, **fields)

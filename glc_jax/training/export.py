@@ -137,12 +137,13 @@ def weights_tree(
     count: int,
     dtype: str,
     training_parts: bool,
+    kernel_bits: int,
 ) -> dict[str, Any]:
     """What a weights file holds: "params" in `dtype`, "entropy" and "preview".
 
     The exact entropy model is calibrated, and z's prior counted, on `count` of the batches, with
     the parameters as they will be stored. Without `training_parts` the code predictors, which no
-    file needs, are left out.
+    file needs, are left out. kernel_bits: as that of `entropy.export.export`.
     """
     if not training_parts:
         params = {n: part for n, part in params.items() if n not in weights.TRAINING_PARTS}
@@ -150,7 +151,9 @@ def weights_tree(
     used = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), stored)
     model = glc.build(config["model"])
     targets = list(calibration_targets(model, used, batches, count))
-    entropy = entropy_export.export(model.entropy_model(), model.run, {"params": used}, targets)
+    entropy = entropy_export.export(
+        model.entropy_model(), model.run, {"params": used}, targets, kernel_bits
+    )
     preview = preview_map(config, used, batches, count)
     return {"params": stored, "entropy": entropy, "preview": preview}
 
@@ -224,8 +227,9 @@ def export(
     dtype: str,
     training_parts: bool,
     provenance: Mapping[str, Any],
+    kernel_bits: int = entropy_export.KERNEL_BITS,
 ) -> weights.Description:
     """Write the weights file; see `weights_tree`. Raises `OutputError` or `WeightsError`."""
-    tree = weights_tree(config, params, batches, count, dtype, training_parts)
+    tree = weights_tree(config, params, batches, count, dtype, training_parts, kernel_bits)
     described = {"name": config["name"], "model": config["model"]}
     return weights.save(path, tree, described, provenance)

@@ -103,10 +103,24 @@ def test_the_result_compresses(converted):
 @pytest.mark.slow
 def test_without_named_pictures_there_are_synthetic_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SYNTHETIC_PICTURES", 1)
+    monkeypatch.setattr(calibration, "DEAR", 1.0)
     out = tmp_path / "out.safetensors"
     report = convert.to_weights(GLC_FILE, out, config=micro.config())
     assert report.written.provenance["calibration"] == "1 synthetic pictures"
     assert report.cost.share == report.cost.exact / report.cost.estimated - 1
+    assert report.cost.kernel_bits == 8
+
+
+@pytest.mark.slow
+def test_where_few_bits_of_kernels_are_dear_they_have_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(calibration, "SYNTHETIC_PICTURES", 1)
+    monkeypatch.setattr(calibration, "DEAR", -1.0)
+    out = tmp_path / "out.safetensors"
+    report = convert.to_weights(GLC_FILE, out, config=micro.config())
+    assert report.cost.kernel_bits == 16
+    entropy = weights.load(out).entropy
+    kernels = [a for a in entropy["arrays"].values() if a.ndim == 2 and min(a.shape) > 1]
+    assert any(np.abs(kernel.astype(int)).max() > 127 for kernel in kernels)
 
 
 def test_large_pictures_give_their_middle(tmp_path):

@@ -65,7 +65,7 @@ def exported(model=MODEL, seeds=(0, 1)):
     def apply(variables, function, *arrays):
         return function(PARTS, *arrays)
 
-    return export.export(model, apply, {}, samples(*seeds))
+    return export.export(model, apply, {}, samples(*seeds), kernel_bits=16)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from glc_jax.entropy.groups import (
     rounded,
     take,
 )
-from glc_jax.entropy.integer import ByteLimbs, Float64, HostFloat64, NumPy
+from glc_jax.entropy.integer import ByteLimbs, Float64, FloatLimbs, HostFloat64, NumPy
 from glc_jax.errors import BitstreamError, ConfigError, WeightsError
 from glc_jax.models import glc
 from tests import small_model
@@ -30,15 +30,19 @@ MODEL = glc.build(small_model.MODEL)
 VARIABLES = {"params": PARAMS}
 
 
-@pytest.fixture(scope="module")
-def tree():
-    """The small model's, calibrated on values like those below."""
+def exported(kernel_bits):
+    """The small model's tree, calibrated on values like those below."""
     samples = []
     for seed in (100, 101):
         values = targets(seed)
         values["z"] = PARAMS["hyperprior"]["quantizer"]["codebook"][values["z"]]
         samples.append(values)
-    return export.export(MODEL.entropy_model(), MODEL.run, VARIABLES, samples)
+    return export.export(MODEL.entropy_model(), MODEL.run, VARIABLES, samples, kernel_bits)
+
+
+@pytest.fixture(scope="module")
+def tree():
+    return exported(8)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(one.index, other.index)
 
 
-@pytest.mark.parametrize("arithmetic", [ByteLimbs(), NumPy(), HostFloat64()])
+@pytest.mark.parametrize("arithmetic", [FloatLimbs(), ByteLimbs(), NumPy(), HostFloat64()])
 @pytest.mark.parametrize("loudness", [1.0, 1e6])
 def test_all_arithmetics_agree_bit_for_bit(exact, tree, arithmetic, loudness):
     """Also far outside the calibrated ranges, where everything saturates."""
@@ -114,14 +118,23 @@ def float_code(values, params=PARAMS):
     )
 
 
-def test_integers_follow_the_float_model(exact):
-    values = targets(7, batch=4)
+@pytest.mark.parametrize(("kernel_bits", "others", "error"), [(8, 0.03, 0.02), (16, 0.005, 0.003)])
+def test_integers_follow_the_float_model(kernel_bits, others, error):
+    exact, values = ExactModel(exported(kernel_bits), Float64()), targets(7, batch=4)
     exactly, floats = exact.encode(values), float_code(values)
     np.testing.assert_array_equal(floats["z"].symbols, values["z"])
-    assert np.mean(exactly.symbols["y"] != floats["y"].symbols) < 0.005
     same = exactly.symbols["y"] == np.asarray(floats["y"].symbols)
+    assert np.mean(~same) < others
     errors = np.abs(exact.latent(exactly, "y") - np.asarray(floats["y"].values))[same]
-    assert np.median(errors) < 0.003
+    assert np.median(errors) < error
+
+
+def test_kernels_have_the_bits_that_were_asked_for(tree):
+    for one, dtype in ((tree, np.int8), (exported(16), np.int16)):
+        arrays = one["arrays"].values()
+        matrices = [array.dtype for array in arrays if array.ndim > 1 and min(array.shape[-2:]) > 8]
+        assert len(matrices) > 4
+        assert set(matrices) == {np.dtype(dtype)}
 
 
 @pytest.mark.slow
@@ -138,7 +151,8 @@ def test_integers_follow_the_float_model_where_the_steps_are_large():
 
     samples = [{**(one := loud(seed, 2)), "z": codebook[one["z"]]} for seed in (100, 101)]
     variables = {"params": params}
-    exact = ExactModel(export.export(MODEL.entropy_model(), MODEL.run, variables, samples))
+    tree = export.export(MODEL.entropy_model(), MODEL.run, variables, samples, kernel_bits=16)
+    exact = ExactModel(tree)
     values = loud(7, 2)
     exactly, floats = exact.encode(values), float_code(values, params)
     assert 3 < np.median(exactly.units["y"]) < 5

@@ -1,4 +1,4 @@
-"""The three ways to carry integers agree, and none ever rounds."""
+"""The ways to carry integers agree, and none ever rounds."""
 
 import jax
 import jax.numpy as jnp
@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from glc_jax.entropy import integer
-from glc_jax.entropy.integer import LIMIT, ByteLimbs, Float64, NumPy
+from glc_jax.entropy.integer import BYTE_LIMIT, LIMIT, ByteLimbs, Float64, FloatLimbs, NumPy
 
-CARRIERS = [Float64(), ByteLimbs()]
+CARRIERS = [Float64(), FloatLimbs(), ByteLimbs()]
 elements = st.integers(-LIMIT, LIMIT) | st.sampled_from([-LIMIT, LIMIT, 127, 128, -128, -129, 0])
 
 
-products = st.tuples(
-    hnp.arrays(np.int64, (4, 7), elements=elements), hnp.arrays(np.int16, (7, 3), elements=elements)
+kernels = hnp.arrays(np.int16, (7, 3), elements=elements) | hnp.arrays(
+    np.int8, (7, 3), elements=st.integers(-BYTE_LIMIT, BYTE_LIMIT)
 )
+products = st.tuples(hnp.arrays(np.int64, (4, 7), elements=elements), kernels)
 
 
 def python_product(x, kernel):
@@ -39,12 +40,13 @@ def test_products_are_exact(product):
 
 
 @pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("limit", [BYTE_LIMIT, LIMIT])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_the_largest_sums_are_exact(carrier, sign):
+def test_the_largest_sums_are_exact(carrier, limit, sign):
     """9 x 512 products of the largest integers, in a compiled program."""
     x = np.full((3, 4608), LIMIT)
-    kernel = np.full((4608, 2), sign * LIMIT, np.int16)
-    x[0, 7], kernel[9, 1] = 1, 3
+    kernel = np.full((4608, 2), sign * limit, np.int16)
+    x[0, 7], x[1], kernel[9, 1] = 1, 128, 3  # 128 is 256 - 128
     with integer.x64():
         got = jax.jit(carrier.matmul)(carrier.integers(x), carrier.kernel(kernel))
     np.testing.assert_array_equal(np.asarray(got).astype(np.int64), x @ kernel.astype(np.int64))
@@ -97,7 +99,45 @@ def test_64_bits_do_not_leak():
     assert not jax.config.jax_enable_x64
 
 
-def test_a_tpu_gets_bytes_and_everything_else_float64():
-    assert isinstance(integer.arithmetic_for("tpu"), ByteLimbs)
-    for platform in ("cpu", "gpu", "cuda", "rocm"):
-        assert isinstance(integer.arithmetic_for(platform), Float64)
+def products(carrier, limit):
+    """The matrix products in what a carrier lowers to for a kernel of such integers."""
+    x, kernel = np.zeros((4, 5)), np.array([[limit, -limit, 1]] * 5)
+    with integer.x64():
+        lowered = jax.jit(carrier.matmul).lower(carrier.integers(x), carrier.kernel(kernel))
+    return [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+
+
+def test_a_kernel_of_one_byte_takes_half_of_the_products():
+    (narrow,) = products(FloatLimbs(), BYTE_LIMIT)
+    assert "tensor<2x4x5xbf16>, tensor<5x3xbf16>) -> tensor<2x4x3xf32>" in narrow
+    (wide,) = products(FloatLimbs(), BYTE_LIMIT + 1)
+    assert "-> tensor<4x3xf64>" in wide
+    assert len(products(ByteLimbs(), BYTE_LIMIT)) == 2
+    assert len(products(ByteLimbs(), BYTE_LIMIT + 1)) == 4
+
+
+def test_what_a_processor_says_of_bfloat16(monkeypatch, tmp_path):
+    def found(text: str | None) -> bool:
+        integer._multiplies_bfloat16.cache_clear()
+        path = tmp_path / "cpuinfo"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        monkeypatch.setattr(integer, "PROCESSOR", path)
+        return integer._multiplies_bfloat16()
+
+    assert found("model name : x\nflags\t\t: fpu avx512f avx512_bf16 vnni\nbugs : y\n")
+    assert found("flags : fpu amx_bf16\n")
+    assert not found("flags : fpu avx512f\nbugs : avx512_bf16\n")
+    assert not found("Features : fp asimd bf16\n")
+    assert not found(None)
+    integer._multiplies_bfloat16.cache_clear()
+
+
+def test_what_suits_a_platform(monkeypatch):
+    assert integer.arithmetic_for("tpu") == ByteLimbs()
+    for platform in ("gpu", "cuda", "rocm"):
+        assert integer.arithmetic_for(platform) == Float64()
+    for has, arithmetic in ((True, FloatLimbs()), (False, Float64())):
+        monkeypatch.setattr(integer, "_multiplies_bfloat16", lambda has=has: has)
+        assert integer.arithmetic_for("cpu") == arithmetic

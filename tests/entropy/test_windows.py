@@ -210,7 +210,7 @@ def test_random_networks_in_what_xla_compiles(data, height, width, share):
     program = Draw(data).program(data.draw(st.integers(1, 5)))
     inputs = inputs_for(height, width)
     wanted = program(*inputs, arithmetic=NumPy())
-    for arithmetic in (Float64(), integer.ByteLimbs()):
+    for arithmetic in (Float64(), integer.FloatLimbs(), integer.ByteLimbs()):
         assert_same(in_windows(program, inputs, arithmetic, share, True)[0], wanted)
 
 
@@ -498,8 +498,9 @@ def test_files_do_not_depend_on_windows(monkeypatch):
     np.testing.assert_array_equal(same, values)
 
 
-def test_the_estimate_of_a_window_is_above_what_xla_accounts_for():
-    model = ExactModel(small_model.tree()["entropy"], Float64())
+@pytest.mark.parametrize("arithmetic", [Float64(), integer.FloatLimbs()])
+def test_the_estimate_of_a_window_is_above_what_xla_accounts_for(arithmetic):
+    model = ExactModel(small_model.tree()["entropy"], arithmetic)
     for group in model.groups[1:3]:
         shapes = [(1, 8, 8)] if group.name == "y/0" else [(1, 32, 32, small_model.CHANNELS)] * 2
         program = group.program
