@@ -545,7 +545,8 @@ class _Lowering:
             room = _SAFE.bit_length() - 1
             if (value.bound * count).bit_length() > room:
                 # By its range, not by its bound, which is that of the finest channel.
-                value = self.rounded(x, (1 << max(room - count.bit_length(), 1)) - 1)
+                limit = (1 << max(room - count.bit_length(), 1)) - 1
+                value = self.rounded(x, limit, scalar=whole)
                 exponent = value.exponent
             bound = value.bound * count
         else:
