@@ -71,9 +71,9 @@ def main(arguments: Sequence[str] | None = None, prog: str = "python -m conversi
         print(f"left aside {line}")
     if report.cost:
         print(
-            f"integer entropy networks (kernels of {report.cost.kernel_bits} bits): "
-            f"{report.cost.exact:,.0f} bits where the float model "
-            f"estimates {report.cost.estimated:,.0f} ({report.cost.share:+.2%})"
+            f"integer entropy networks: {report.cost.exact:,.0f} bits where the float model "
+            f"estimates {report.cost.estimated:,.0f} ({report.cost.share:+.2%}, kernels of "
+            f"{report.cost.kernel_bits} bits)"
         )
     written = report.written
     print(

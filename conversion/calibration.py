@@ -28,12 +28,6 @@ LARGE = 2**24
 """Values of a model from which on each step of calibrating it lets go of all that it took."""
 
 
-KERNEL_BITS = (8, 16)
-"""Of the kernels; more are taken where fewer cost more than DEAR."""
-
-DEAR = 0.002
-
-
 class Cost(NamedTuple):
     """Bits of y over the calibration pictures: the float model's estimate, the exact networks'.
 
@@ -110,7 +104,7 @@ def exact_model(
     rates = (0, config["rate_points"] - 1)
     targets = _targets(model, _load(leaves, "g_a", "hyperprior"), latents, rates)
     _let_go(leaves)
-    for bits in KERNEL_BITS:
+    for bits in export.KERNEL_BITS:  # as `export` would choose, with less in memory
         variables = _load(leaves, "hyperprior", "context")
         tree = export.export(model.entropy_model(), model.run, variables, targets, bits)
         _let_go(leaves)
@@ -121,7 +115,7 @@ def exact_model(
         spent = [exact.bits(exact.encode(one)) for one in coded]
         of_y = [group.name for group in model.entropy_model().of("y")]
         cost = Cost(estimated, sum(one[name] for one in spent for name in of_y), bits)
-        if cost.share <= DEAR:
+        if cost.share <= export.DEAR:
             break
     return tree, cost
 

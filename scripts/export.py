@@ -55,8 +55,8 @@ def main() -> int:
         "--kernel-bits",
         type=int,
         choices=[8, 16],
-        default=8,
-        help="of the weights of the integer entropy networks (default: 8)",
+        help="of the weights of the integer entropy networks (default: 8, unless that costs 0.2 %% "
+        "more bits than the float model)",
     )
     parser.add_argument(
         "--training-parts", action="store_true", help="keep the code predictors too"

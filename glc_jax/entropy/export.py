@@ -17,19 +17,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from glc_jax import memory
-from glc_jax.entropy import exact, lower
+from glc_jax.entropy import exact, families, lower
 from glc_jax.entropy import sizes as sizes_of
-from glc_jax.entropy.exact_model import CENTRE_LIMIT, VERSION
+from glc_jax.entropy.exact_model import CENTRE_LIMIT, VERSION, ExactModel
 from glc_jax.entropy.families import Family, name_of
 from glc_jax.entropy.groups import EntropyModel, Group, Latent, decoded_mask
-from glc_jax.entropy.integer import LIMIT
+from glc_jax.entropy.integer import LIMIT, HostFloat64
 from glc_jax.errors import ConfigError
 
 VALUE_EXPONENT = 12
 """Decoded values, and the means under them, are integers in units of 2^-12."""
 
-KERNEL_BITS = 8
-"""Enough: with the packaged model files have as many bytes with 16, within a thousandth."""
+KERNEL_BITS = (8, 16)
+"""Of the integers in kernels: the first that cost at most DEAR more than the float model."""
+
+DEAR = 0.002
+
+TRIED = 4
+"""Batches over which it is measured what kernels of few bits cost."""
 
 Apply = Callable[..., Any]
 """Apply(variables, function, *arrays) calls function(model, *arrays) with the trained parts."""
@@ -40,7 +45,7 @@ def export(
     apply: Apply,
     variables: Any,
     samples: Sequence[Mapping[str, Any]],
-    kernel_bits: int = KERNEL_BITS,
+    kernel_bits: int | None = None,
 ) -> dict[str, Any]:
     """The tree of arrays of a weights file.
 
@@ -50,13 +55,48 @@ def export(
       variables: what `apply` takes first, a tree of arrays.
       samples: for each batch the real values of every latent by name, [B, H, W, C], of pictures
         like those that will be coded and at all rates: a few hundred crops.
-      kernel_bits: 8 or 16, of the integers in kernels of products; see `exact.compile`.
+      kernel_bits: 8 or 16, of the integers in kernels of products (`exact.compile`), of which 8
+        take half of the time and half of the space. None: 8, unless over the first TRIED batches
+        the groups that have programs take DEAR more bits with them than the float model says.
 
     Raises:
       ConfigError: a function has no exact form.
       WeightsError: there is no data, or a range is not finite or beyond what integers hold.
     """
-    return _Export(entropy_model, apply, variables, samples, kernel_bits).tree()
+    few, many = KERNEL_BITS
+    tree = _Export(entropy_model, apply, variables, samples, kernel_bits or few).tree()
+    if kernel_bits is None:
+        taken, expected = _bits(entropy_model, apply, variables, samples[:TRIED], tree)
+        if not taken <= (1 + DEAR) * expected:
+            return _Export(entropy_model, apply, variables, samples, many).tree()
+    return tree
+
+
+def modules(entropy_model: EntropyModel) -> list[str]:
+    """The modules of the families in use, which are imported."""
+    return [type(group.family).__module__ for group in entropy_model.groups]
+
+
+def _bits(entropy_model, apply, variables, samples, tree) -> tuple[float, float]:
+    """What the groups that have programs take, by the programs and by the float model."""
+    exact = ExactModel(tree, HostFloat64(), families.from_file(modules(entropy_model)))
+
+    def run(model: Any, targets: Mapping[str, jax.Array]) -> tuple[Any, Any]:
+        coded = entropy_model.code(model, targets, estimate=True)
+        bits = {name: each for one in coded.values() for name, each in one.bits.items()}
+        return entropy_model.to_code(model, targets), bits
+
+    counted = jax.jit(lambda variables, targets: apply(variables, run, targets))
+    taken = expected = 0.0
+    for targets in samples:
+        to_code, bits = jax.device_get(counted(variables, targets))
+        coded, pictures = exact.encode(to_code), len(next(iter(targets.values())))
+        spent = [exact.bits(coded, picture) for picture in range(pictures)]
+        for group in exact.groups:
+            if group.program is not None:
+                taken += sum(of_picture[group.name] for of_picture in spent)
+                expected += float(np.sum(bits[group.name]))
+    return taken, expected
 
 
 class _Export:

@@ -10,7 +10,6 @@ import numpy as np
 from glc_jax import weights
 from glc_jax.entropy import export, families
 from glc_jax.entropy.exact_model import ExactModel
-from glc_jax.entropy.groups import EntropyModel
 from glc_jax.entropy.integer import NumPy
 from glc_jax.errors import GLCError
 from glc_jax.models import glc
@@ -26,9 +25,9 @@ class ExactBits:
     """What a file would spend: held-out crops coded in integers, beside the float estimate.
 
     The averaged parameters are exported as for a weights file, calibrated on every other crop of
-    the first `PICTURES` at each rate; the rest is counted: in NumPy, since every
-    evaluation has new programs, which would have to be compiled. Where the entropy model has no
-    exact form, a warning says why. Made from an `evaluators.Place`.
+    the first `PICTURES` at each rate, kernels in 16 bits; the rest is counted: in NumPy, since
+    every evaluation has new programs, which would have to be compiled. Where the entropy model has
+    no exact form, a warning says why. Made from an `evaluators.Place`.
     """
 
     PICTURES = 8
@@ -58,8 +57,8 @@ class ExactBits:
         variables = {"params": _on_host(everywhere)}
         seen = [self._targets(variables, self.calibration, point) for point in range(self.points)]
         entropy_model = self.model.entropy_model()
-        tree = export.export(entropy_model, self.model.run, variables, seen)
-        exact = ExactModel(tree, NumPy(), families.from_file(_modules(entropy_model)))
+        tree = export.export(entropy_model, self.model.run, variables, seen, kernel_bits=16)
+        exact = ExactModel(tree, NumPy(), families.from_file(export.modules(entropy_model)))
         spent, expected = {}, {}
         for point in range(self.points):
             targets = self._targets(variables, self.counted, point)
@@ -92,8 +91,3 @@ class ExactBits:
 def _on_host(params: Any) -> dict[str, Any]:
     used = {name: part for name, part in params.items() if name not in weights.TRAINING_PARTS}
     return jax.device_get(used)
-
-
-def _modules(entropy_model: EntropyModel) -> list[str]:
-    """The modules of the families in use, which the run has imported."""
-    return [type(group.family).__module__ for group in entropy_model.groups]

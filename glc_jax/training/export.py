@@ -137,7 +137,7 @@ def weights_tree(
     count: int,
     dtype: str,
     training_parts: bool,
-    kernel_bits: int,
+    kernel_bits: int | None,
 ) -> dict[str, Any]:
     """What a weights file holds: "params" in `dtype`, "entropy" and "preview".
 
@@ -227,7 +227,7 @@ def export(
     dtype: str,
     training_parts: bool,
     provenance: Mapping[str, Any],
-    kernel_bits: int = entropy_export.KERNEL_BITS,
+    kernel_bits: int | None = None,
 ) -> weights.Description:
     """Write the weights file; see `weights_tree`. Raises `OutputError` or `WeightsError`."""
     tree = weights_tree(config, params, batches, count, dtype, training_parts, kernel_bits)

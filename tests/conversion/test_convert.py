@@ -13,6 +13,7 @@ import glc_jax
 from conversion import calibration, checkpoint, convert
 from conversion.__main__ import main
 from glc_jax import weights
+from glc_jax.entropy import export
 from glc_jax.errors import InputError, WeightsError
 from tests import official_weights
 from tests.conversion import micro, torch_zip
@@ -103,7 +104,7 @@ def test_the_result_compresses(converted):
 @pytest.mark.slow
 def test_without_named_pictures_there_are_synthetic_ones(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SYNTHETIC_PICTURES", 1)
-    monkeypatch.setattr(calibration, "DEAR", 1.0)
+    monkeypatch.setattr(export, "DEAR", 1.0)
     out = tmp_path / "out.safetensors"
     report = convert.to_weights(GLC_FILE, out, config=micro.config())
     assert report.written.provenance["calibration"] == "1 synthetic pictures"
@@ -114,7 +115,7 @@ def test_without_named_pictures_there_are_synthetic_ones(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_where_few_bits_of_kernels_are_dear_they_have_more(tmp_path, monkeypatch):
     monkeypatch.setattr(calibration, "SYNTHETIC_PICTURES", 1)
-    monkeypatch.setattr(calibration, "DEAR", -1.0)
+    monkeypatch.setattr(export, "DEAR", -1.0)
     out = tmp_path / "out.safetensors"
     report = convert.to_weights(GLC_FILE, out, config=micro.config())
     assert report.cost.kernel_bits == 16

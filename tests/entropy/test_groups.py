@@ -30,14 +30,15 @@ MODEL = glc.build(small_model.MODEL)
 VARIABLES = {"params": PARAMS}
 
 
-def exported(kernel_bits):
-    """The small model's tree, calibrated on values like those below."""
-    samples = []
-    for seed in (100, 101):
-        values = targets(seed)
-        values["z"] = PARAMS["hyperprior"]["quantizer"]["codebook"][values["z"]]
-        samples.append(values)
-    return export.export(MODEL.entropy_model(), MODEL.run, VARIABLES, samples, kernel_bits)
+def samples():
+    """Values like those below, to calibrate with."""
+    codebook = PARAMS["hyperprior"]["quantizer"]["codebook"]
+    return [{**values, "z": codebook[values["z"]]} for values in map(targets, (100, 101))]
+
+
+def exported(kernel_bits=None):
+    """The small model's tree."""
+    return export.export(MODEL.entropy_model(), MODEL.run, VARIABLES, samples(), kernel_bits)
 
 
 @pytest.fixture(scope="module")
@@ -129,12 +130,30 @@ def test_integers_follow_the_float_model(kernel_bits, others, error):
     assert np.median(errors) < error
 
 
+def kernels(tree):
+    """The dtypes of matrices in the programs."""
+    arrays = tree["arrays"].values()
+    return {array.dtype for array in arrays if array.ndim > 1 and min(array.shape[-2:]) > 8}
+
+
 def test_kernels_have_the_bits_that_were_asked_for(tree):
-    for one, dtype in ((tree, np.int8), (exported(16), np.int16)):
-        arrays = one["arrays"].values()
-        matrices = [array.dtype for array in arrays if array.ndim > 1 and min(array.shape[-2:]) > 8]
-        assert len(matrices) > 4
-        assert set(matrices) == {np.dtype(dtype)}
+    assert kernels(tree) == {np.dtype(np.int8)}
+    assert kernels(exported(16)) == {np.dtype(np.int16)}
+
+
+def test_kernels_have_more_bits_where_few_are_dear(monkeypatch):
+    monkeypatch.setattr(export, "DEAR", 1.0)
+    assert kernels(exported()) == {np.dtype(np.int8)}
+    monkeypatch.setattr(export, "DEAR", -1.0)
+    assert kernels(exported()) == {np.dtype(np.int16)}
+
+
+def test_what_kernels_cost_is_measured_on_the_groups_with_programs(tree):
+    taken, expected = export._bits(MODEL.entropy_model(), MODEL.run, VARIABLES, samples()[:1], tree)
+    floats = float_code(targets(100))["y"]
+    assert expected == pytest.approx(sum(float(b.sum()) for b in floats.bits.values()), rel=1e-5)
+    assert taken == pytest.approx(expected, rel=0.02)
+    assert taken != expected
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_both_sides_are_over_the_pixels_of_all_rates(monkeypatch):
         counted.append((images is found.counted, point))
         return {}
 
-    def exported(model, run, variables, samples):
+    def exported(model, run, variables, samples, kernel_bits):
         calibrated.extend(counted)
         return {}
 
