@@ -15,8 +15,11 @@ PARTS = ("hyper_dec", "z_vq", "y_prior_fusion", "y_spatial_prior")
 
 
 @pytest.mark.slow
-def test_bits_are_within_a_quarter_percent_of_the_published_estimate(reference):
-    """Programs and tables together."""
+@pytest.mark.parametrize(("kernel_bits", "others"), [(16, 0.002), (8, 0.01)])
+def test_bits_are_within_a_quarter_percent_of_the_published_estimate(
+    reference, kernel_bits, others
+):
+    """Programs and tables together. others: symbols where a mean lies on the other side."""
     leaves = {}
     for entry in official_weights.entries():
         if entry.official.startswith(PARTS):
@@ -28,10 +31,12 @@ def test_bits_are_within_a_quarter_percent_of_the_published_estimate(reference):
     }
     variables = {"params": jax.tree.map(jnp.asarray, weights.unflatten(leaves)["params"])}
     model = glc.build({**official_weights.MODEL, "code_predictor": None})
-    tree = export.export(model.entropy_model(), model.run, variables, list(samples.values()))
+    tree = export.export(
+        model.entropy_model(), model.run, variables, list(samples.values()), kernel_bits
+    )
     exact = ExactModel(tree)
     for name, file in golden.items():
         coded = exact.encode({"z": file["z_indices"][None], "y": samples[name]["y"]})
         bits = sum(b for group, b in exact.bits(coded).items() if group.startswith("y/"))
         assert bits / float(file["bit_y"]) < 1.0025
-        assert np.mean(coded.symbols["y"][0].transpose(2, 0, 1) != file["y_q"]) < 0.002
+        assert np.mean(coded.symbols["y"][0].transpose(2, 0, 1) != file["y_q"]) < others
