@@ -28,7 +28,6 @@ XLA, OPENVINO = "xla", "openvino"
 KEPT_BYTES = 2**29
 """Weights of the OpenVINO programs that are kept; each program has a copy of its own."""
 
-
 COLUMNS = 4
 """In how many maps OpenVINO keeps the columns of wide maps (`openvino_columns`)."""
 

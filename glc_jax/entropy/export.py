@@ -79,20 +79,14 @@ def modules(entropy_model: EntropyModel) -> list[str]:
 
 def _bits(entropy_model, apply, variables, samples, tree) -> tuple[float, float]:
     """What the groups that have programs take, by the programs and by the float model."""
-    exact = ExactModel(tree, HostFloat64(), families.from_file(modules(entropy_model)))
-
-    def run(model: Any, targets: Mapping[str, jax.Array]) -> tuple[Any, Any]:
-        coded = entropy_model.code(model, targets, estimate=True)
-        bits = {name: each for one in coded.values() for name, each in one.bits.items()}
-        return entropy_model.to_code(model, targets), bits
-
-    counted = jax.jit(lambda variables, targets: apply(variables, run, targets))
+    written = ExactModel(tree, HostFloat64(), families.from_file(modules(entropy_model)))
+    counted = jax.jit(lambda variables, targets: apply(variables, entropy_model.counted, targets))
     taken = expected = 0.0
     for targets in samples:
         to_code, bits = jax.device_get(counted(variables, targets))
-        coded, pictures = exact.encode(to_code), len(next(iter(targets.values())))
-        spent = [exact.bits(coded, picture) for picture in range(pictures)]
-        for group in exact.groups:
+        coded, pictures = written.encode(to_code), len(next(iter(targets.values())))
+        spent = [written.bits(coded, picture) for picture in range(pictures)]
+        for group in written.groups:
             if group.program is not None:
                 taken += sum(of_picture[group.name] for of_picture in spent)
                 expected += float(np.sum(bits[group.name]))

@@ -201,6 +201,15 @@ class EntropyModel:
             for latent in self.latents
         }
 
+    def counted(
+        self, model: Any, targets: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
+        """What the exact entropy model codes of `targets`, and each group's bits [B] by its name,
+        as the float model's reports count them: the two sides of a comparison."""
+        coded = self.code(model, targets, estimate=True)
+        bits = {name: each for one in coded.values() for name, each in one.bits.items()}
+        return self.to_code(model, targets), bits
+
     def read(self, model: Any, name: str, state: Mapping[str, jax.Array]) -> jax.Array:
         """An entry of the state, computed now where it is derived."""
         if name in state:

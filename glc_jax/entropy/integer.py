@@ -182,9 +182,6 @@ class FloatLimbs(Float64):
         sums = _in_pieces(limbs, kernel, 0, contract, _FLOAT_TERMS, jnp.float32, jnp.float64)
         return 256 * sums[0] + sums[1]
 
-    def product(self, a: Array, b: Array) -> Array:
-        return super().matmul(a, b)
-
 
 @dataclass(frozen=True)
 class HostFloat64(_Float64):

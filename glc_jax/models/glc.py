@@ -113,12 +113,8 @@ class GLC(nn.Module):
     def counted(
         self, targets: dict[str, jax.Array]
     ) -> tuple[dict[str, jax.Array], dict[str, jax.Array]]:
-        """What the exact entropy model codes of `targets`, and each group's bits [B] by its name,
-        as the float model's reports count them: the two sides of a comparison."""
-        entropy_model = self.entropy_model()
-        coded = entropy_model.code(self, targets, estimate=True)
-        bits = {name: each for one in coded.values() for name, each in one.bits.items()}
-        return entropy_model.to_code(self, targets), bits
+        """`EntropyModel.counted` of this model."""
+        return self.entropy_model().counted(self, targets)
 
     def code(
         self,
