@@ -46,7 +46,7 @@ def model_config() -> ConfigDict:
                 "base_channels": 16,
                 "multipliers": (1, 2, 4, 8, 10),
                 "encoder_blocks": (1, 1, 1, 2, 1),
-                "generator_blocks": (1, 1, 2, 3, 2),
+                "generator_blocks": (1, 3, 4, 3, 2),
                 "norm_groups": 1,
                 "window": 32,
                 "latent_conv": True,
