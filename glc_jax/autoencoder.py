@@ -33,7 +33,7 @@ AT_ONCE = 2 * 10**9
 
 LONG = 300
 """Multiplications for each byte from which on time counts for more than memory: the full-size model
-has more than 500, the packaged one 110."""
+has more than 500, the packaged one 147."""
 
 AT_ONCE_SHARE = 2
 """Into how many parts memory is divided, one of which such a picture may take at once."""
