@@ -8,7 +8,7 @@
         --config.init_from=runs/tiny2 --config.data.folder=PHOTOS
     python scripts/export.py runs/tiny3 -o tiny.safetensors
 
-Against the hatching, of which the packaged weights have a share (docs/model_tiny.md):
+Against the hatching (docs/model_tiny.md says in what the packaged weights' last run was another):
 
     python scripts/train.py --config configs/tiny.py:texture --workdir runs/tiny4 \\
         --config.init_from=runs/tiny3 --config.data.folder=PHOTOS
