@@ -85,6 +85,7 @@ class Autoencoder:
         self._config, self._params, self._engine = config, params, engine
         self._memory = Memory()
         self._holds: tuple[str, tuple[int, ...]] | None = None
+        self._by_tiles_last: str | None = None
         self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
         encoder, generator = model.vqvae.encoder, model.vqvae.generator
         if engine.dtype is not None:
@@ -178,6 +179,9 @@ class Autoencoder:
     ) -> None:
         params = self._params["vqvae"][part]
         self._rest()
+        if self._by_tiles_last != part:  # the many programs of the other one take memory
+            self._engine.forget()
+        self._by_tiles_last = part
         try:
             with fitting():
                 run(network, plan, params, source, target, self._memory, finish, self._engine)

@@ -25,8 +25,8 @@ from glc_jax.errors import ConfigError, InputError
 
 XLA, OPENVINO = "xla", "openvino"
 
-KEPT_BYTES = 2**29
-"""Weights of the OpenVINO programs that are kept; each program has a copy of its own."""
+KEPT_BYTES = 3 * 2**29
+"""What the OpenVINO programs take that are kept, about: their machine code and their weights."""
 
 COLUMNS = 4
 """In how many maps OpenVINO keeps the columns of wide maps (`openvino_columns`)."""
@@ -48,6 +48,9 @@ class Engine(Protocol):
 
     def rest(self) -> None:
         """Lets go of what is only needed while functions run."""
+
+    def forget(self) -> None:
+        """Lets go of programs as well, which take memory too; they are made again when needed."""
 
 
 def choose(name: str | None, fast: bool) -> Engine:
@@ -95,6 +98,9 @@ class OnXLA:
     def rest(self) -> None:
         pass
 
+    def forget(self) -> None:
+        pass  # XLA's are all its users'
+
 
 @functools.cache
 def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,11 +108,12 @@ def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Kept(NamedTuple):
-    """A program on its way, the tree of its results, and its weights, whose ids stay theirs."""
+    """A program on its way, the tree of its results, what it takes while it rests, and its weights,
+    whose ids stay theirs."""
 
     program: Future
     results: Any
-    weight_bytes: int
+    bytes_held: int
     params: Any
 
 
@@ -167,6 +174,10 @@ class OpenVINO:
                 kept.program.result().rest()
         memory.give_back()
 
+    def forget(self) -> None:
+        self._programs.clear()
+        memory.give_back()
+
     def _instead(self, error: ConfigError) -> Engine:
         """What runs a function that OpenVINO does not, or the error."""
         if self._otherwise is None:
@@ -184,12 +195,12 @@ class OpenVINO:
             self._programs[key] = self._made(function, fixed, params, given, shapes)
         self._programs.move_to_end(key)
         kept = self._programs[key]
-        while len(self._programs) > 1 and self._weight_bytes() > KEPT_BYTES:
+        while len(self._programs) > 1 and self._bytes_held() > KEPT_BYTES:
             self._programs.popitem(last=False)
         return kept
 
-    def _weight_bytes(self) -> int:
-        return sum(kept.weight_bytes for kept in self._programs.values())
+    def _bytes_held(self) -> int:
+        return sum(kept.bytes_held for kept in self._programs.values())
 
     def _made(self, function, fixed, params, given, shapes) -> _Kept:
         from glc_jax import openvino_program
@@ -213,13 +224,14 @@ class OpenVINO:
                     store.remove(key)
                     return traced().compile(self._fast)
 
-            return _Kept(self._thread.submit(restored), _ONE_RESULT, len(stored), params)
+            held = openvino_program.bytes_held(stored)
+            return _Kept(self._thread.submit(restored), _ONE_RESULT, held, params)
         made = traced()
         program = self._thread.submit(made.compile, self._fast)
         small = made.weight_bytes <= program_store.MOST_BYTES  # exporting takes memory too
         if key is not None and small and made.results == _ONE_RESULT:
             self._unsaved.append((store, key, program))
-        return _Kept(program, made.results, made.weight_bytes, params)
+        return _Kept(program, made.results, made.bytes_held, params)
 
     @functools.cached_property
     def _compiled_for(self) -> tuple[str, ...]:

@@ -54,11 +54,21 @@ def require() -> None:
     _openvino()
 
 
+CODE_BYTES = 18_000
+"""Of a program for each operation before it is compiled: mostly machine code, by the growth of a
+process that compiled E and G of the packaged model, on AVX-512."""
+
+WEIGHT_COPIES = 2
+"""Of a program's weights, as they are given and as its convolutions read them."""
+
+_HELD = 8  # bytes of a stored program that say what it takes
+
+
 class Program:
     """A compiled function: `program(*arrays)` gives its results as NumPy arrays, in a list."""
 
-    def __init__(self, compiled: Any) -> None:
-        self._compiled, self._request = compiled, None
+    def __init__(self, compiled: Any, bytes_held: int) -> None:
+        self._compiled, self._request, self._held = compiled, None, bytes_held
 
     def __call__(self, *arrays: np.ndarray) -> list[np.ndarray]:
         if self._request is None:
@@ -75,7 +85,8 @@ class Program:
     def stored(self) -> bytes:
         """What `restored` makes it of, its weights among it."""
         exported = self._compiled.export_model()
-        return exported if isinstance(exported, bytes) else exported.getvalue()
+        exported = exported if isinstance(exported, bytes) else exported.getvalue()
+        return self._held.to_bytes(_HELD, "little") + exported
 
 
 class Traced(NamedTuple):
@@ -85,16 +96,21 @@ class Traced(NamedTuple):
       model: an openvino.Model.
       results: the tree of what the function returns.
       weight_bytes: of the constants in the model.
+      bytes_held: what the program takes while it rests, about.
     """
 
     model: Any
     results: Any
     weight_bytes: int
 
+    @property
+    def bytes_held(self) -> int:
+        return CODE_BYTES * len(self.model.get_ops()) + WEIGHT_COPIES * self.weight_bytes
+
     def compile(self, fast: bool) -> Program:
         """The program, in bfloat16 where it is to be fast and the processor can; else float32."""
         core, hints = _core(fast)
-        return Program(core.compile_model(self.model, "CPU", hints))
+        return Program(core.compile_model(self.model, "CPU", hints), self.bytes_held)
 
 
 def _core(fast: bool) -> tuple[Any, dict[str, Any]]:
@@ -121,7 +137,12 @@ def compiled_for(fast: bool) -> tuple[str, ...]:
 def restored(stored: bytes, fast: bool) -> Program:
     """A program of `Program.stored`; raises RuntimeError where OpenVINO cannot read it."""
     core, hints = _core(fast)
-    return Program(core.import_model(stored, "CPU", hints))
+    return Program(core.import_model(stored[_HELD:], "CPU", hints), bytes_held(stored))
+
+
+def bytes_held(stored: bytes) -> int:
+    """What a program of `Program.stored` takes while it rests, about."""
+    return int.from_bytes(stored[:_HELD], "little")
 
 
 def trace(

@@ -335,10 +335,13 @@ class Resting(engines.OnXLA):
 
     def __init__(self):
         super().__init__()
-        self.rests = 0
+        self.rests = self.forgets = 0
 
     def rest(self):
         self.rests += 1
+
+    def forget(self):
+        self.forgets += 1
 
 
 def test_memory_is_kept_between_pictures_where_it_is_a_small_part(loaded, monkeypatch):
@@ -370,3 +373,18 @@ def test_memory_is_kept_between_pictures_where_it_is_a_small_part(loaded, monkey
     monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
     made.generate(latent, 32, 16, room)  # tile by tile
     assert engine.rests > 6
+
+
+def test_programs_of_tiles_go_when_the_other_network_comes(loaded, monkeypatch):
+    engine = Resting()
+    monkeypatch.setattr(engines, "choose", lambda name, fast: engine)
+    monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
+    made, picture = codec.Codec(loaded)._autoencoder(), small_model.picture(16, 32)
+    latent = made.encode(picture)
+    made.encode(picture)
+    assert engine.forgets == 1
+    made.generate(latent, 16, 32)
+    made.generate(latent, 16, 32)
+    assert engine.forgets == 2
+    made.encode(picture)
+    assert engine.forgets == 3

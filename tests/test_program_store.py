@@ -180,6 +180,11 @@ def test_a_function_of_someone_else_has_no_key(encoder):
     assert key(encoder, function=own) is None
 
 
+def held_by(made):
+    programs = made._autoencoder()._engine._programs.values()
+    return sum(kept.bytes_held for kept in programs)
+
+
 @needs_openvino
 def test_the_next_process_traces_and_compiles_nothing(beside, loaded, monkeypatch):
     picture = small_model.picture(32, 48)
@@ -194,6 +199,7 @@ def test_the_next_process_traces_and_compiles_nothing(beside, loaded, monkeypatc
     second = codec.Codec(loaded)
     assert second.compress(picture) == data
     np.testing.assert_array_equal(second.decompress(data), drawn)
+    assert held_by(second) == held_by(first) != 0
 
 
 @needs_openvino
