@@ -42,7 +42,8 @@ AT_ONCE_MOST = 8 * 10**9
 """Bytes that it may take in any case."""
 
 KEPT_SHARE = 8
-"""Into how many parts memory is divided, one of which E or G may keep between two pictures."""
+"""Into how many parts memory is divided, of which E or G may keep one between two pictures, and its
+programs another."""
 
 COMFORTABLE = 10**9
 """Bytes that tiles take without asking whether fewer would do."""
@@ -122,12 +123,15 @@ class Autoencoder:
     def _encode_by_tiles(
         self, picture: np.ndarray, height: int, width: int, limit: int | None
     ) -> jax.Array:
-        plan = choose(self._encoder, height, width, _for_maps(limit, height, width))
+        room = self._for_maps(limit, height, width)
+        plan = choose(self._encoder, height, width, room)
         source = Pixels(picture, height, width)
         channels = self._encoder.points[-1].channels[0]
         h, w = height // self._downsampling, width // self._downsampling
         latent = Strips(h, w, channels, self._memory)
         self._by_tiles(self._encoder, plan, "encoder", source, latent)
+        if plan != choose(self._encoder, height, width, None):  # the limit is near, coding comes
+            self._engine.forget()
         return jnp.asarray(latent.window(0, 0, h, w))
 
     def generate(
@@ -142,7 +146,7 @@ class Autoencoder:
             begun = self._begin(_generate, "generator", latent)
             return self._finish(begun, needed, limit)[0, :height, :width]
         _, h, w, channels = latent.shape
-        plan = choose(self._generator, h, w, _for_maps(limit, height, width))
+        plan = choose(self._generator, h, w, self._for_maps(limit, height, width))
         source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
         source.write(0, 0, np.asarray(latent)[0])
         self._by_tiles(self._generator, plan, "generator", source, picture, to_pixels)
@@ -219,6 +223,12 @@ class Autoencoder:
         between = max(TRANSFORM_BYTES * values, coding + BESIDE_CODING_BYTES * values)
         return max(networks, picture + between)
 
+    def _for_maps(self, limit: int | None, height: int, width: int) -> int | None:
+        """What is left of a limit beside the picture and its like, and the engine's programs."""
+        if limit is None:
+            return None
+        return limit - PICTURE_BYTES * height * width - self._engine.keep(limit // KEPT_SHARE)
+
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         return height + -height % self._multiple, width + -width % self._multiple
 
@@ -231,8 +241,16 @@ class Autoencoder:
             most = AT_ONCE
             if limit is not None and self._work(height, width, operation) > LONG * needed:
                 most = max(most, min(AT_ONCE_MOST, limit // AT_ONCE_SHARE))
-            limit = most if limit is None else min(limit, most)
+            limit = most if limit is None else min(limit - self._programs(limit, operation), most)
         return needed if limit is None or needed <= limit else None
+
+    def _programs(self, limit: int, operation: memory.Operation) -> int:
+        """What programs take of a limit where a picture is handled at once."""
+        part = "encoder" if operation == "compress" else "generator"
+        network = self._encoder if operation == "compress" else self._generator
+        weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._params["vqvae"][part]))
+        one = self._engine.program_bytes(len(network.stages), weight_bytes)
+        return max(one, self._engine.keep(limit // KEPT_SHARE))
 
     def _work(self, height: int, width: int, operation: memory.Operation) -> float:
         """Multiplications of E or G over a picture."""
@@ -240,11 +258,6 @@ class Autoencoder:
         if operation == "compress":
             return height * width * self._encoder.work
         return height * width / self._downsampling**2 * self._generator.work
-
-
-def _for_maps(limit: int | None, height: int, width: int) -> int | None:
-    """What is left of a limit beside the picture and its like."""
-    return None if limit is None else limit - PICTURE_BYTES * height * width
 
 
 def _encode(encoder: Encoder, params: Mapping, pixels: jax.Array) -> jax.Array:

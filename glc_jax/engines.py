@@ -26,7 +26,10 @@ from glc_jax.errors import ConfigError, InputError
 XLA, OPENVINO = "xla", "openvino"
 
 KEPT_BYTES = 3 * 2**29
-"""What the OpenVINO programs take that are kept, about: their machine code and their weights."""
+"""What the programs of an engine may take together, about: their machine code and their weights."""
+
+STAGE_OPERATIONS = 112
+"""Operations of OpenVINO's for a stage of a network, at most, where its maps are in columns."""
 
 COLUMNS = 4
 """In how many maps OpenVINO keeps the columns of wide maps (`openvino_columns`)."""
@@ -51,6 +54,12 @@ class Engine(Protocol):
 
     def forget(self) -> None:
         """Lets go of programs as well, which take memory too; they are made again when needed."""
+
+    def keep(self, most: int) -> int:
+        """Keeps programs of at most so many bytes from now on, and says of how many."""
+
+    def program_bytes(self, stages: int, weight_bytes: int) -> int:
+        """What a program takes while it rests, of so many stages of a network."""
 
 
 def choose(name: str | None, fast: bool) -> Engine:
@@ -101,6 +110,12 @@ class OnXLA:
     def forget(self) -> None:
         pass  # XLA's are all its users'
 
+    def keep(self, most: int) -> int:
+        return 0  # what they take is not of note
+
+    def program_bytes(self, stages: int, weight_bytes: int) -> int:
+        return 0
+
 
 @functools.cache
 def _jitted(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,7 +151,7 @@ class OpenVINO:
         from glc_jax import openvino_program
 
         openvino_program.require()
-        self._fast, self._otherwise = fast, otherwise
+        self._fast, self._otherwise, self._kept_bytes = fast, otherwise, KEPT_BYTES
         self._programs: OrderedDict[Any, _Kept] = OrderedDict()
         self._unsaved: list[tuple[program_store.ProgramStore, str, Future]] = []
         self._thread = ThreadPoolExecutor(1, "glc-openvino")
@@ -178,6 +193,15 @@ class OpenVINO:
         self._programs.clear()
         memory.give_back()
 
+    def keep(self, most: int) -> int:
+        self._kept_bytes = min(most, KEPT_BYTES)
+        return self._kept_bytes
+
+    def program_bytes(self, stages: int, weight_bytes: int) -> int:
+        from glc_jax import openvino_program
+
+        return openvino_program.held_by(STAGE_OPERATIONS * stages, weight_bytes)
+
     def _instead(self, error: ConfigError) -> Engine:
         """What runs a function that OpenVINO does not, or the error."""
         if self._otherwise is None:
@@ -195,7 +219,7 @@ class OpenVINO:
             self._programs[key] = self._made(function, fixed, params, given, shapes)
         self._programs.move_to_end(key)
         kept = self._programs[key]
-        while len(self._programs) > 1 and self._bytes_held() > KEPT_BYTES:
+        while len(self._programs) > 1 and self._bytes_held() > self._kept_bytes:
             self._programs.popitem(last=False)
         return kept
 

@@ -54,14 +54,19 @@ def require() -> None:
     _openvino()
 
 
-CODE_BYTES = 18_000
+CODE_BYTES = 30_000
 """Of a program for each operation before it is compiled: mostly machine code, by the growth of a
-process that compiled E and G of the packaged model, on AVX-512."""
+process that compiled E and G of the packaged model and their tiles, on AVX-512."""
 
 WEIGHT_COPIES = 2
 """Of a program's weights, as they are given and as its convolutions read them."""
 
 _HELD = 8  # bytes of a stored program that say what it takes
+
+
+def held_by(operations: int, weight_bytes: int) -> int:
+    """What a program takes while it rests, about."""
+    return CODE_BYTES * operations + WEIGHT_COPIES * weight_bytes
 
 
 class Program:
@@ -105,7 +110,7 @@ class Traced(NamedTuple):
 
     @property
     def bytes_held(self) -> int:
-        return CODE_BYTES * len(self.model.get_ops()) + WEIGHT_COPIES * self.weight_bytes
+        return held_by(len(self.model.get_ops()), self.weight_bytes)
 
     def compile(self, fast: bool) -> Program:
         """The program, in bfloat16 where it is to be fast and the processor can; else float32."""
@@ -141,7 +146,7 @@ def restored(stored: bytes, fast: bool) -> Program:
 
 
 def bytes_held(stored: bytes) -> int:
-    """What a program of `Program.stored` takes while it rests, about."""
+    """What a program of `Program.stored` takes while it rests."""
     return int.from_bytes(stored[:_HELD], "little")
 
 

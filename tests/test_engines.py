@@ -104,18 +104,26 @@ def test_programs_are_made_once_for_each_shape_and_weights():
 
 
 @needs_openvino
-def test_programs_that_take_too_much_together_go(monkeypatch):
+def test_programs_that_take_too_much_together_go():
     engine, kept = engines.OpenVINO(False), []
     engine.run(doubled, 1.0, np.full(5, 5, np.float32), np.ones(5, np.float32))
     (only,) = engine._programs.values()
     assert 10**4 < only.bytes_held < 10**6
-    monkeypatch.setattr(engines, "KEPT_BYTES", 2 * only.bytes_held)
+    assert engine.keep(2 * only.bytes_held) == 2 * only.bytes_held
     for value in range(4):
         params = np.full(5, value, np.float32)
         kept.append(params)
         found = np.asarray(engine.run(doubled, 1.0, params, np.ones(5, np.float32)))
         np.testing.assert_array_equal(found, params)
     assert len(engine._programs) == 2
+
+
+@needs_openvino
+def test_programs_take_a_share_of_memory_and_so_much_at_most():
+    engine = engines.OpenVINO(False)
+    assert engine.keep(10**15) == engines.KEPT_BYTES
+    assert engine.keep(10**6) == 10**6
+    assert engine.program_bytes(2, 10**6) > engine.program_bytes(1, 10**6) > 2 * 10**6
 
 
 @needs_openvino

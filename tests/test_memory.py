@@ -185,20 +185,21 @@ def test_what_the_process_may_take_decides_the_plan(loaded, monkeypatch):
     limits, choose = [], autoencoder.choose
 
     def spy(network, height, width, limit):
-        limits.append(limit)
+        if limit is not None:  # as it is asked whether the limit is near
+            limits.append(limit)
         return choose(network, height, width, limit)
 
     monkeypatch.setattr(autoencoder, "choose", spy)
     monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
     monkeypatch.setattr(memory, "resident_bytes", lambda: 10**8)
-    limited = codec.Codec(loaded, max_memory="2GB")
+    limited = codec.Codec(loaded, max_memory="2GB", engine=engines.XLA)
     picture = small_model.picture(40, 60)
     limited.decompress(limited.compress(picture))
     assert limits == [19 * 10**8 - autoencoder.PICTURE_BYTES * n for n in (48 * 64, 40 * 60)]
 
 
 def test_memory_is_lent_to_what_would_take_long(loaded, monkeypatch):
-    made = codec.Codec(loaded)._autoencoder()
+    made = codec.Codec(loaded, engine=engines.XLA)._autoencoder()
     needed = memory.needed_bytes(small_model.MODEL, 16, 32, "decompress")
     monkeypatch.setattr(autoencoder, "AT_ONCE", needed - 1)
     monkeypatch.setattr(autoencoder, "AT_ONCE_MOST", needed)
@@ -388,3 +389,49 @@ def test_programs_of_tiles_go_when_the_other_network_comes(loaded, monkeypatch):
     assert engine.forgets == 2
     made.encode(picture)
     assert engine.forgets == 3
+
+
+class Programs(Resting):
+    """XLA, as if its programs took memory."""
+
+    def __init__(self, one: int, kept: int) -> None:
+        super().__init__()
+        self.one, self.kept, self.most = one, kept, []
+
+    def keep(self, most):
+        self.most.append(most)
+        return self.kept
+
+    def program_bytes(self, stages, weight_bytes):
+        assert stages > 10
+        assert weight_bytes > 1000
+        return self.one
+
+
+@pytest.mark.parametrize(("one", "kept"), [(10**6, 0), (0, 10**6)])
+def test_programs_count_where_a_picture_is_handled_at_once(loaded, monkeypatch, one, kept):
+    engine, plans = Programs(one, kept), []
+    monkeypatch.setattr(engines, "choose", lambda name, fast: engine)
+    made, picture = codec.Codec(loaded)._autoencoder(), small_model.picture(16, 32)
+    chosen = autoencoder.choose
+    monkeypatch.setattr(autoencoder, "choose", lambda *how: plans.append(how[-1]) or chosen(*how))
+    needed = memory.needed_bytes(small_model.MODEL, 16, 32, "compress")
+    made.encode(picture, needed + 10**6)
+    assert not plans
+    assert engine.most == [(needed + 10**6) // autoencoder.KEPT_SHARE]
+    made.encode(picture, needed + 10**6 - 1)  # tile by tile
+    assert plans[0] == needed + 10**6 - 1 - kept - memory.PICTURE_BYTES * 16 * 32
+
+
+def test_where_the_limit_is_near_no_program_of_tiles_stays_while_latents_are_coded(
+    loaded, monkeypatch
+):
+    engine = Resting()
+    monkeypatch.setattr(engines, "choose", lambda name, fast: engine)
+    monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
+    made, picture = codec.Codec(loaded)._autoencoder(), small_model.picture(256, 256)
+    least = plan.plans(made._encoder, 256, 256)[-1].bytes + memory.PICTURE_BYTES * 256 * 256
+    made.encode(picture, 10**9)
+    assert engine.forgets == 1  # before the first
+    made.encode(picture, least)
+    assert engine.forgets == 2
