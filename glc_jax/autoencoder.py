@@ -41,9 +41,11 @@ AT_ONCE_SHARE = 2
 AT_ONCE_MOST = 8 * 10**9
 """Bytes that it may take in any case."""
 
-KEPT_SHARE = 8
-"""Into how many parts memory is divided, of which E or G may keep one between two pictures, and its
-programs another."""
+KEPT_SHARE = 4
+"""Into how many parts memory is divided, one of which E and G may keep between two pictures."""
+
+PROGRAMS_SHARE = 8
+"""Into how many parts memory is divided, one of which their programs may take."""
 
 COMFORTABLE = 10**9
 """Bytes that tiles take without asking whether fewer would do."""
@@ -85,7 +87,7 @@ class Autoencoder:
     ) -> None:
         self._config, self._params, self._engine = config, params, engine
         self._memory = Memory()
-        self._holds: tuple[str, tuple[int, ...]] | None = None
+        self._holds: dict[str, tuple[tuple[int, ...], int]] = {}
         self._by_tiles_last: str | None = None
         self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
         encoder, generator = model.vqvae.encoder, model.vqvae.generator
@@ -116,8 +118,8 @@ class Autoencoder:
         if needed is not None:
             padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
             pixels = np.pad(picture, padding, mode="edge")[None]
-            begun = self._begin(_encode, "encoder", pixels)
-            return lambda: jnp.asarray(self._finish(begun, needed, limit))
+            begun = self._begin(_encode, "encoder", pixels, needed)
+            return lambda: jnp.asarray(self._finish(begun, limit))
         return lambda: self._encode_by_tiles(picture, height, width, limit)
 
     def _encode_by_tiles(
@@ -143,8 +145,8 @@ class Autoencoder:
         """
         needed = self._whole(height, width, "decompress", limit)
         if needed is not None:
-            begun = self._begin(_generate, "generator", latent)
-            return self._finish(begun, needed, limit)[0, :height, :width]
+            begun = self._begin(_generate, "generator", latent, needed)
+            return self._finish(begun, limit)[0, :height, :width]
         _, h, w, channels = latent.shape
         plan = choose(self._generator, h, w, self._for_maps(limit, height, width))
         source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
@@ -152,37 +154,38 @@ class Autoencoder:
         self._by_tiles(self._generator, plan, "generator", source, picture, to_pixels)
         return picture.pixels
 
-    def _begin(self, function: Callable[..., jax.Array], part: str, array: Any) -> Any:
-        """What E or G makes of an array at once; it may still be computed."""
-        params, held = self._params["vqvae"][part], (part, array.shape)
-        if self._holds not in (None, held):
-            self._rest()
-        self._holds = held
+    def _begin(self, function: Callable[..., jax.Array], part: str, array: Any, needed: int) -> Any:
+        """What E or G makes of an array at once, in `needed` bytes; it may still be computed."""
+        params, held = self._params["vqvae"][part], (array.shape, needed)
+        if self._holds.get(part, held) != held:
+            self.rest()
+        self._holds[part] = held
         with fitting():
             return self._engine.run(function, self._modules[part], params, array)
 
-    def _finish(self, begun: Any, needed: int, limit: int | None) -> np.ndarray:
+    def _finish(self, begun: Any, limit: int | None) -> np.ndarray:
         """What was begun.
 
-        The memory in which it was computed is kept for another picture of its size where it is a
-        small part of all.
+        The memory in which it was computed is kept for another picture of its size where it is,
+        with what is kept already, a small part of all.
         """
         try:
             return np.asarray(begun)
         finally:
-            if limit is None or KEPT_SHARE * needed > limit:
-                self._rest()
+            held = sum(needed for _, needed in self._holds.values())
+            if limit is None or KEPT_SHARE * held > limit:
+                self.rest()
 
-    def _rest(self) -> None:
+    def rest(self) -> None:
         """The engine holds no memory for computing afterwards."""
-        self._holds = None
+        self._holds = {}
         self._engine.rest()
 
     def _by_tiles(
         self, network: Chain, plan: Plan, part: str, source: Any, target: Any, finish: Any = None
     ) -> None:
         params = self._params["vqvae"][part]
-        self._rest()
+        self.rest()
         if self._by_tiles_last != part:  # the many programs of the other one take memory
             self._engine.forget()
         self._by_tiles_last = part
@@ -190,7 +193,7 @@ class Autoencoder:
             with fitting():
                 run(network, plan, params, source, target, self._memory, finish, self._engine)
         finally:
-            self._rest()
+            self.rest()
 
     def prepare_generate(self, height: int, width: int, limit: int | None = None) -> None:
         """Begins to compile what `generate` needs for a picture of this size."""
@@ -227,7 +230,7 @@ class Autoencoder:
         """What is left of a limit beside the picture and its like, and the engine's programs."""
         if limit is None:
             return None
-        return limit - PICTURE_BYTES * height * width - self._engine.keep(limit // KEPT_SHARE)
+        return limit - PICTURE_BYTES * height * width - self._engine.keep(limit // PROGRAMS_SHARE)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         return height + -height % self._multiple, width + -width % self._multiple
@@ -250,7 +253,7 @@ class Autoencoder:
         network = self._encoder if operation == "compress" else self._generator
         weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._params["vqvae"][part]))
         one = self._engine.program_bytes(len(network.stages), weight_bytes)
-        return max(one, self._engine.keep(limit // KEPT_SHARE))
+        return max(one, self._engine.keep(limit // PROGRAMS_SHARE))
 
     def _work(self, height: int, width: int, operation: memory.Operation) -> float:
         """Multiplications of E or G over a picture."""

@@ -27,7 +27,7 @@ from glc_jax.autoencoder import Autoencoder, fitting
 from glc_jax.entropy import families
 from glc_jax.entropy.exact_model import Coded, ExactModel
 from glc_jax.entropy.integer import x64
-from glc_jax.errors import ConfigError, InputError, WeightsError
+from glc_jax.errors import ConfigError, InputError, TooLargeError, WeightsError
 from glc_jax.models import choices, glc, sizes
 from glc_jax.models.pixels import to_model_range
 from glc_jax.preview import draw as draw_preview
@@ -383,7 +383,13 @@ class Codec:
         if operation != "estimate" and self._weights.has_entropy:
             coding = self.entropy_model.needed_bytes(*self._coarsest(height, width))
         needed = self._autoencoder().needed_bytes(height, width, operation, coding)
-        return memory.require(needed, self._max_memory, height, width, f"to {operation}", left)
+        how = (needed, self._max_memory, height, width, f"to {operation}", left)
+        try:
+            return memory.require(*how)
+        except TooLargeError:  # unless there is room without what is kept for another picture
+            for side in self._sides.values():
+                side.autoencoder.rest()
+            return memory.require(*how)
 
     def _coarsest(self, height: int, width: int) -> tuple[int, int]:
         """The size of the coarsest latent of a picture."""

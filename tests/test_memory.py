@@ -363,17 +363,18 @@ def test_memory_is_kept_between_pictures_where_it_is_a_small_part(loaded, monkey
     made.encode(other, None)
     assert engine.rests == 3
 
-    room = autoencoder.KEPT_SHARE * memory.needed_bytes(small_model.MODEL, 32, 16, "decompress")
-    made.generate(latent, 32, 16, room)
-    made.generate(latent, 30, 15, room)
+    both = memory.needed_bytes(small_model.MODEL, 32, 16, "decompress") + needed
+    both *= autoencoder.KEPT_SHARE
+    made.generate(latent, 32, 16, both)
+    made.encode(other, both)
+    made.generate(latent, 30, 15, both)
+    made.encode(other, both)
     assert engine.rests == 3
-    made.encode(other, roomy)
+    made.generate(latent, 32, 16, both - 1)
     assert engine.rests == 4
-    made.generate(latent, 32, 16, room)
-    assert engine.rests == 5
     monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
-    made.generate(latent, 32, 16, room)  # tile by tile
-    assert engine.rests > 6
+    made.generate(latent, 32, 16, both)  # tile by tile
+    assert engine.rests > 5
 
 
 def test_programs_of_tiles_go_when_the_other_network_comes(loaded, monkeypatch):
@@ -418,7 +419,7 @@ def test_programs_count_where_a_picture_is_handled_at_once(loaded, monkeypatch, 
     needed = memory.needed_bytes(small_model.MODEL, 16, 32, "compress")
     made.encode(picture, needed + 10**6)
     assert not plans
-    assert engine.most == [(needed + 10**6) // autoencoder.KEPT_SHARE]
+    assert engine.most == [(needed + 10**6) // autoencoder.PROGRAMS_SHARE]
     made.encode(picture, needed + 10**6 - 1)  # tile by tile
     assert plans[0] == needed + 10**6 - 1 - kept - memory.PICTURE_BYTES * 16 * 32
 
@@ -435,3 +436,15 @@ def test_where_the_limit_is_near_no_program_of_tiles_stays_while_latents_are_cod
     assert engine.forgets == 1  # before the first
     made.encode(picture, least)
     assert engine.forgets == 2
+
+
+def test_what_is_kept_for_another_picture_goes_before_one_is_refused(loaded, monkeypatch):
+    engine = Resting()
+    monkeypatch.setattr(engines, "choose", lambda name, fast: engine)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**9 if engine.rests > 1 else 1000)
+    made = codec.Codec(loaded)
+    made._autoencoder().encode(small_model.picture(16, 32), 10**9)
+    assert engine.rests == 0
+    engine.rests = 1
+    assert made.compress(small_model.picture(48, 64))
+    assert engine.rests >= 2
