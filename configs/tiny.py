@@ -81,12 +81,12 @@ def get_config(stage: str = "stage1") -> ConfigDict:
     config.data.cache_gb = 2.0
     config.data.threads = 1
     config.batch = 8
-    config.steps = 20_000
+    config.steps = 4000
 
     for section in (config.optimizer, config.adversarial.optimizer):
         section.learning_rate = 2e-4
         section.warmup_steps = 200
-        section.tail_steps = 5000
+        section.tail_steps = 3000
         section.b2 = 0.98
     config.adversarial.optimizer.tail_steps = 0
     config.adversarial.base_channels = 32
@@ -114,7 +114,8 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.codebook.decay = 0.998
         config.codebook.revive_every = 1000
     if stage == "stage2":
-        config.steps = 10_000
+        config.steps = 2000
+        config.optimizer.tail_steps = 1500
         config.optimizer.learning_rate = 8e-4
         config.codebook.kmeans_step = 30  # once z has left its initialisation
     if stage in ("stage3", "texture"):
