@@ -119,7 +119,6 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.optimizer.learning_rate = 8e-4
         config.codebook.kmeans_step = 30  # once z has left its initialisation
     if stage in ("stage3", "texture"):
-        config.steps = 10_000
         config.optimizer.learning_rate = 4e-4
         config.data.crop = 192  # VGG16's last layer, in DISTS, sees 211 pixels
         config.data.scale = (0.35, 1.0)
@@ -133,20 +132,21 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
     if stage == "texture":
-        config.steps = 4000
+        config.steps = 1200
         config.trainable = "(vqvae/generator|g_s)/"
         config.ema = 0.998
-        config.optimizer.learning_rate = 2e-4
-        config.optimizer.tail_steps = 2800
+        config.optimizer.learning_rate = 3e-4
+        config.optimizer.tail_steps = 900
         config.jitter = 32
-        config.losses.multiscale_l1 = 3.0  # or PSNR falls
-        config.losses.lpips_vgg = 0.4
-        config.losses.dists = 7.0
+        config.losses.multiscale_l1 = 2.5  # or PSNR falls
+        config.losses.lpips = 1.4
+        config.losses.lpips_vgg = 4.0
+        config.losses.dists = 5.0
         config.dists_group = 1
         config.losses.spectral_excess = 3.0
         config.losses.rate = config.losses.codebook = config.losses.hyper_codebook = 0.0
         config.adversarial.network = "features"
-        config.adversarial.weight = 0.3
+        config.adversarial.weight = 0.42
         config.adversarial.optimizer.learning_rate = 1e-3
         config.adversarial.optimizer.b1 = 0.5
         config.adversarial.optimizer.b2 = 0.9
