@@ -1,15 +1,15 @@
-"""scripts/mutants.py with a project of two functions: what it plants, and what it then says."""
+"""scripts/mutants.py: its own list, and what it plants in a project of two functions and says."""
 
 import pathlib
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
-pytestmark = pytest.mark.slow  # each imports JAX, and one waits for a test without end
-
-SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "mutants.py"
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "mutants.py"
 
 SOURCE = """def mean(values):
     return sum(values) / len(values)
@@ -76,6 +76,20 @@ def mutants(root: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+def test_each_fault_of_the_list_stands_in_the_code_once_and_names_tests():
+    faults = tomllib.loads((ROOT / "tests" / "mutants.toml").read_text())["mutant"]
+    stale, nameless = [], []
+    for fault in faults:
+        if (ROOT / fault["file"]).read_text().count(fault["text"]) != 1:
+            stale.append(f"{fault['file']}: {fault['fault']}")
+        for test in fault["test"].split():
+            file, *names = test.split("[")[0].split("::")
+            if not all(f"{name}(" in (ROOT / file).read_text() for name in names):
+                nameless.append(test)
+    assert (stale, nameless) == ([], [])
+
+
+@pytest.mark.slow  # as the next: each imports JAX, and this one waits for a test without end
 def test_each_fault_has_its_result_and_the_code_is_as_it_was(project):
     done = mutants(project, "-j", "2", "--limit", "15")
     found = dict(
@@ -97,6 +111,7 @@ def test_each_fault_has_its_result_and_the_code_is_as_it_was(project):
     assert "| all | 1 | 0 | 1 | 0 |" in chosen.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_run_is_a_sentence(project):
     done = mutants(project, "--only", "no such fault")
     assert (done.returncode, done.stdout) == (2, "")
