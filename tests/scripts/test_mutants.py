@@ -1,6 +1,7 @@
 """scripts/mutants.py: its own list, and what it plants in a project of two functions and says."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -84,7 +85,8 @@ def test_each_fault_of_the_list_stands_in_the_code_once_and_names_tests():
             stale.append(f"{fault['file']}: {fault['fault']}")
         for test in fault["test"].split():
             file, *names = test.split("[")[0].split("::")
-            if not all(f"{name}(" in (ROOT / file).read_text() for name in names):
+            written = (ROOT / file).read_text()
+            if not all(re.search(rf"(def|class) {name}\b", written) for name in names):
                 nameless.append(test)
     assert (stale, nameless) == ([], [])
 
