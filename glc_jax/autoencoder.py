@@ -8,6 +8,7 @@ tile (`glc_jax.tiles`), in a few programs that serve every size, with as much me
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -63,6 +64,28 @@ BESIDE_CODING_BYTES = 8
 """Of each value of y while it is coded: l and y, or what is drawn."""
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Network:
+    """E or G: the function that runs it at once, its module, its parameters and its chain.
+
+    stride: of a position of its input, in pixels of the picture.
+    """
+
+    function: Callable[..., jax.Array]
+    module: Encoder | Generator
+    params: Mapping[str, Any]
+    chain: Chain
+    stride: int
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of a picture of this size, which is padded."""
+        return height // self.stride, width // self.stride
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.params))
+
+
 class Autoencoder:
     """E and G with their parameters.
 
@@ -85,22 +108,37 @@ class Autoencoder:
         params: Mapping[str, Any],
         engine: Engine,
     ) -> None:
-        self._config, self._params, self._engine = config, params, engine
+        self._config, self._engine = config, engine
         self._memory = Memory()
-        self._holds: dict[str, tuple[tuple[int, ...], int]] = {}
-        self._by_tiles_last: str | None = None
+        self._holds: dict[_Network, tuple[tuple[int, ...], int]] = {}
+        self._by_tiles_last: _Network | None = None
         self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
-        encoder, generator = model.vqvae.encoder, model.vqvae.generator
-        if engine.dtype is not None:
-            encoder, generator = (part.clone(dtype=engine.dtype) for part in (encoder, generator))
-        self._modules = {"encoder": encoder, "generator": generator}
-        channels = config["latent_channels"]
+        channels, parts = config["latent_channels"], model.vqvae
         try:
-            parts = params["vqvae"]["encoder"], params["vqvae"]["generator"]
-            self._encoder = chain(encoder.parts(), 3, encoder.norm_groups, parts[0])
-            self._generator = chain(generator.parts(), channels, generator.norm_groups, parts[1])
+            mine = params["vqvae"]["encoder"], params["vqvae"]["generator"]
+            self._encoder = self._network(_encode, parts.encoder, mine[0], 3, 1)
+            self._generator = self._network(
+                _generate, parts.generator, mine[1], channels, self._downsampling
+            )
         except KeyError as error:
             raise WeightsError(f"The weights do not fit their own config: no {error}.") from error
+
+    def _network(
+        self,
+        function: Callable[..., jax.Array],
+        module: Encoder | Generator,
+        params: Mapping[str, Any],
+        channels: int,
+        stride: int,
+    ) -> _Network:
+        if self._engine.dtype is not None:
+            module = module.clone(dtype=self._engine.dtype)
+        stages = chain(module.parts(), channels, module.norm_groups, params)
+        return _Network(function, module, params, stages, stride)
+
+    def _of(self, operation: memory.Operation) -> _Network:
+        """The network that an operation runs over pixels."""
+        return self._encoder if operation == "compress" else self._generator
 
     def encode(self, picture: np.ndarray, limit: int | None = None) -> jax.Array:
         """E: uint8 [height, width, 3] -> l [1, h, w, C] of the padded picture.
@@ -118,7 +156,7 @@ class Autoencoder:
         if needed is not None:
             padding = [(0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0)]
             pixels = np.pad(picture, padding, mode="edge")[None]
-            begun = self._begin(_encode, "encoder", pixels, needed)
+            begun = self._begin(self._encoder, pixels, needed)
             return lambda: jnp.asarray(self._finish(begun, limit))
         return lambda: self._encode_by_tiles(picture, height, width, limit)
 
@@ -126,13 +164,14 @@ class Autoencoder:
         self, picture: np.ndarray, height: int, width: int, limit: int | None
     ) -> jax.Array:
         room = self._for_maps(limit, height, width)
-        plan = choose(self._encoder, height, width, room)
+        plan = choose(self._encoder.chain, height, width, room)
         source = Pixels(picture, height, width)
-        channels = self._encoder.points[-1].channels[0]
-        h, w = height // self._downsampling, width // self._downsampling
+        channels = self._encoder.chain.points[-1].channels[0]
+        h, w = self._generator.input_size(height, width)
         latent = Strips(h, w, channels, self._memory)
-        self._by_tiles(self._encoder, plan, "encoder", source, latent)
-        if plan != choose(self._encoder, height, width, None):  # the limit is near, coding comes
+        self._by_tiles(self._encoder, plan, source, latent)
+        # A tighter plan than without a limit: coding comes next and needs the programs' memory.
+        if plan != choose(self._encoder.chain, height, width, None):
             self._engine.forget()
         return jnp.asarray(latent.window(0, 0, h, w))
 
@@ -145,23 +184,23 @@ class Autoencoder:
         """
         needed = self._whole(height, width, "decompress", limit)
         if needed is not None:
-            begun = self._begin(_generate, "generator", latent, needed)
+            begun = self._begin(self._generator, latent, needed)
             return self._finish(begun, limit)[0, :height, :width]
         _, h, w, channels = latent.shape
-        plan = choose(self._generator, h, w, self._for_maps(limit, height, width))
+        plan = choose(self._generator.chain, h, w, self._for_maps(limit, height, width))
         source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
         source.write(0, 0, np.asarray(latent)[0])
-        self._by_tiles(self._generator, plan, "generator", source, picture, to_pixels)
+        self._by_tiles(self._generator, plan, source, picture, to_pixels)
         return picture.pixels
 
-    def _begin(self, function: Callable[..., jax.Array], part: str, array: Any, needed: int) -> Any:
+    def _begin(self, network: _Network, array: Any, needed: int) -> Any:
         """What E or G makes of an array at once, in `needed` bytes; it may still be computed."""
-        params, held = self._params["vqvae"][part], (array.shape, needed)
-        if self._holds.get(part, held) != held:
+        held = array.shape, needed
+        if self._holds.get(network, held) != held:
             self.rest()
-        self._holds[part] = held
+        self._holds[network] = held
         with fitting():
-            return self._engine.run(function, self._modules[part], params, array)
+            return self._engine.run(network.function, network.module, network.params, array)
 
     def _finish(self, begun: Any, limit: int | None) -> np.ndarray:
         """What was begun.
@@ -182,28 +221,27 @@ class Autoencoder:
         self._engine.rest()
 
     def _by_tiles(
-        self, network: Chain, plan: Plan, part: str, source: Any, target: Any, finish: Any = None
+        self, network: _Network, plan: Plan, source: Any, target: Any, finish: Any = None
     ) -> None:
-        params = self._params["vqvae"][part]
         self.rest()
-        if self._by_tiles_last != part:  # the many programs of the other one take memory
+        if self._by_tiles_last is not network:  # the many programs of the other one take memory
             self._engine.forget()
-        self._by_tiles_last = part
+        self._by_tiles_last = network
+        given = network.chain, plan, network.params
         try:
             with fitting():
-                run(network, plan, params, source, target, self._memory, finish, self._engine)
+                run(*given, source, target, self._memory, finish, self._engine)
         finally:
             self.rest()
 
     def prepare_generate(self, height: int, width: int, limit: int | None = None) -> None:
         """Begins to compile what `generate` needs for a picture of this size."""
         if self._whole(height, width, "decompress", limit) is not None:
-            height, width = self._padded(height, width)
-            h, w = height // self._downsampling, width // self._downsampling
-            shape = jax.ShapeDtypeStruct((1, h, w, self._config["latent_channels"]), jnp.float32)
-            params = self._params["vqvae"]["generator"]
+            network, channels = self._generator, self._config["latent_channels"]
+            h, w = network.input_size(*self._padded(height, width))
+            shape = jax.ShapeDtypeStruct((1, h, w, channels), jnp.float32)
             with fitting():
-                self._engine.prepare(_generate, self._modules["generator"], params, shape)
+                self._engine.prepare(network.function, network.module, network.params, shape)
 
     def needed_bytes(
         self, height: int, width: int, operation: memory.Operation, coding: int = 0
@@ -216,11 +254,9 @@ class Autoencoder:
         if operation == "estimate":
             return whole
         height, width = self._padded(height, width)
-        h, w = height // self._downsampling, width // self._downsampling
-        if operation == "compress":
-            maps = plans(self._encoder, height, width)[-1].bytes
-        else:
-            maps = plans(self._generator, h, w)[-1].bytes
+        h, w = self._generator.input_size(height, width)
+        network = self._of(operation)
+        maps = plans(network.chain, *network.input_size(height, width))[-1].bytes
         values, picture = h * w * self._config["latent_channels"], PICTURE_BYTES * height * width
         networks = min(whole, picture + maps + LATENT_BYTES * values)
         between = max(TRANSFORM_BYTES * values, coding + BESIDE_CODING_BYTES * values)
@@ -249,18 +285,15 @@ class Autoencoder:
 
     def _programs(self, limit: int, operation: memory.Operation) -> int:
         """What programs take of a limit where a picture is handled at once."""
-        part = "encoder" if operation == "compress" else "generator"
-        network = self._encoder if operation == "compress" else self._generator
-        weight_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(self._params["vqvae"][part]))
-        one = self._engine.program_bytes(len(network.stages), weight_bytes)
+        network = self._of(operation)
+        one = self._engine.program_bytes(len(network.chain.stages), network.weight_bytes)
         return max(one, self._engine.keep(limit // PROGRAMS_SHARE))
 
     def _work(self, height: int, width: int, operation: memory.Operation) -> float:
         """Multiplications of E or G over a picture."""
-        height, width = self._padded(height, width)
-        if operation == "compress":
-            return height * width * self._encoder.work
-        return height * width / self._downsampling**2 * self._generator.work
+        network = self._of(operation)
+        h, w = network.input_size(*self._padded(height, width))
+        return h * w * network.chain.work
 
 
 def _encode(encoder: Encoder, params: Mapping, pixels: jax.Array) -> jax.Array:

@@ -127,7 +127,7 @@ def test_a_large_picture_needs_what_the_smallest_plan_does(loaded, operation):
     height, width = 4000, 6000
     of_encoder = operation == "compress"
     network, scale = (made._encoder, 1) if of_encoder else (made._generator, 4)
-    plans = plan.plans(network, height // scale, width // scale)
+    plans = plan.plans(network.chain, height // scale, width // scale)
     least = min(one.bytes for one in plans)
     assert least < 0.5 * max(one.bytes for one in plans)
     values = height * width // 16 * small_model.CHANNELS
@@ -431,7 +431,7 @@ def test_where_the_limit_is_near_no_program_of_tiles_stays_while_latents_are_cod
     monkeypatch.setattr(engines, "choose", lambda name, fast: engine)
     monkeypatch.setattr(autoencoder, "AT_ONCE", 0)
     made, picture = codec.Codec(loaded)._autoencoder(), small_model.picture(256, 256)
-    least = plan.plans(made._encoder, 256, 256)[-1].bytes + memory.PICTURE_BYTES * 256 * 256
+    least = plan.plans(made._encoder.chain, 256, 256)[-1].bytes + memory.PICTURE_BYTES * 256 * 256
     made.encode(picture, 10**9)
     assert engine.forgets == 1  # before the first
     made.encode(picture, least)
