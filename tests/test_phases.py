@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from glc_jax import codec, weights
+from glc_jax import codec, engines, weights
 from glc_jax.evaluation import phases
 from tests import small_model
 
@@ -32,6 +32,19 @@ def test_the_peak_of_a_phase_is_not_that_of_the_one_before():
     large, none = meter.notes["E"][0], meter.notes["G"][0]
     assert large["peak_bytes"] - large["before_bytes"] > 2 * 10**8
     assert none["peak_bytes"] - none["before_bytes"] < 5 * 10**7
+
+
+def test_what_a_run_keeps_on_disk_is_not_the_next_one_s_work(small, monkeypatch):
+    happened, metered = [], phases.Meter.__call__
+
+    def noted(meter, phase, *arguments, **more):
+        happened.append(phase)
+        return metered(meter, phase, *arguments, **more)
+
+    monkeypatch.setattr(phases.Meter, "__call__", noted)
+    monkeypatch.setattr(engines, "finish", lambda: happened.append("finish"))
+    phases.measure(small, phases.picture(60, 40), rate=1.5, repeats=1)
+    assert happened == 2 * [*phases.PHASES, "finish"]
 
 
 def test_the_first_run_does_not_count():
