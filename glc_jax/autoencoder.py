@@ -109,7 +109,6 @@ class Autoencoder:
         engine: Engine,
     ) -> None:
         self._config, self._engine = config, engine
-        self._memory = Memory()
         self._holds: dict[_Network, tuple[tuple[int, ...], int]] = {}
         self._by_tiles_last: _Network | None = None
         self._multiple, self._downsampling = sizes.size_multiple(config), sizes.downsampling(config)
@@ -168,8 +167,9 @@ class Autoencoder:
         source = Pixels(picture, height, width)
         channels = self._encoder.chain.points[-1].channels[0]
         h, w = self._generator.input_size(height, width)
-        latent = Strips(h, w, channels, self._memory)
-        self._by_tiles(self._encoder, plan, source, latent)
+        buffers = Memory()
+        latent = Strips(h, w, channels, buffers)
+        self._by_tiles(self._encoder, plan, source, latent, buffers)
         # A tighter plan than without a limit: coding comes next and needs the programs' memory.
         if plan != choose(self._encoder.chain, height, width, None):
             self._engine.forget()
@@ -188,9 +188,10 @@ class Autoencoder:
             return self._finish(begun, limit)[0, :height, :width]
         _, h, w, channels = latent.shape
         plan = choose(self._generator.chain, h, w, self._for_maps(limit, height, width))
-        source, picture = Strips(h, w, channels, self._memory), Picture(height, width)
+        buffers = Memory()
+        source, picture = Strips(h, w, channels, buffers), Picture(height, width)
         source.write(0, 0, np.asarray(latent)[0])
-        self._by_tiles(self._generator, plan, source, picture, to_pixels)
+        self._by_tiles(self._generator, plan, source, picture, buffers, to_pixels)
         return picture.pixels
 
     def _begin(self, network: _Network, array: Any, needed: int) -> Any:
@@ -221,7 +222,13 @@ class Autoencoder:
         self._engine.rest()
 
     def _by_tiles(
-        self, network: _Network, plan: Plan, source: Any, target: Any, finish: Any = None
+        self,
+        network: _Network,
+        plan: Plan,
+        source: Any,
+        target: Any,
+        buffers: Memory,
+        finish: Any = None,
     ) -> None:
         self.rest()
         if self._by_tiles_last is not network:  # the many programs of the other one take memory
@@ -230,7 +237,7 @@ class Autoencoder:
         given = network.chain, plan, network.params
         try:
             with fitting():
-                run(*given, source, target, self._memory, finish, self._engine)
+                run(*given, source, target, buffers, finish, self._engine)
         finally:
             self.rest()
 

@@ -27,26 +27,44 @@ class Readable(Protocol):
 
 
 class Memory:
-    """Buffers for strips; those given back are used again, or else returned to the system.
+    """Buffers for the strips of one picture; those given back are used again.
 
-    The system's first pages cost ten times the copy into them, and malloc would keep what is freed.
+    The system's first pages cost ten times the copy into them. So what is given back is kept while
+    all together is at most SPARE_BYTES more than was in use at one time; beyond that the system has
+    it back, which malloc would not do.
     """
 
     def __init__(self) -> None:
         self._spare: list[np.ndarray] = []
+        self._used = self._most = 0
 
     def take(self, values: int) -> np.ndarray:
         """Uninitialised float32 [values]."""
+        self._used += FLOAT_BYTES * values
+        self._most = max(self._most, self._used)
         for i, buffer in enumerate(self._spare):
             if buffer.size == values:
                 return self._spare.pop(i)
-        return np.frombuffer(mmap.mmap(-1, FLOAT_BYTES * values), np.float32)
+        self._let_go()  # of other sizes, to make room
+        return np.frombuffer(_pages(FLOAT_BYTES * values), np.float32)
 
     def give(self, buffer: np.ndarray) -> None:
-        """Takes back a buffer that `take` gave; the oldest are let go of beyond SPARE_BYTES."""
+        """Takes back a buffer that `take` gave."""
+        self._used -= buffer.nbytes
         self._spare.append(buffer)
-        while sum(spare.nbytes for spare in self._spare) > SPARE_BYTES:
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """The oldest first."""
+        while self._used + sum(spare.nbytes for spare in self._spare) > self._most + SPARE_BYTES:
             del self._spare[0]
+
+
+def _pages(size: int) -> mmap.mmap:
+    """Memory from the system. Of a private mapping its pages come quicker, where there is one."""
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
 
 
 class Strips:

@@ -39,14 +39,35 @@ def test_rows_above_are_let_go_of_and_those_below_are_not(strips, values):
     assert [strip is None for strip in strips._strips] == [True, False, False]
 
 
-def test_spare_memory_has_a_bound(monkeypatch):
-    monkeypatch.setattr(maps, "SPARE_BYTES", 3 * 400)
+def test_what_was_given_back_is_used_again(monkeypatch):
+    monkeypatch.setattr(maps, "SPARE_BYTES", 0)
     memory = maps.Memory()
     buffers = [memory.take(100) for _ in range(5)]
     for buffer in buffers:
         memory.give(buffer)
-    again = [memory.take(100) for _ in range(4)]
-    assert [any(one is buffer for buffer in buffers) for one in again] == [True] * 3 + [False]
+    again = [memory.take(100) for _ in range(6)]
+    assert [any(one is buffer for buffer in buffers) for one in again] == [True] * 5 + [False]
+
+
+def test_all_together_is_no_more_than_was_used_and_some_spare(monkeypatch):
+    monkeypatch.setattr(maps, "SPARE_BYTES", 300 * 4)
+    memory = maps.Memory()
+    for buffer in [memory.take(100) for _ in range(5)]:
+        memory.give(buffer)
+
+    def held():
+        return memory._used + sum(spare.nbytes for spare in memory._spare)
+
+    assert held() == 500 * 4
+    large = memory.take(700)
+    assert held() == (700 + 300) * 4
+    memory.give(large)
+    assert held() == (700 + 300) * 4
+    other = [memory.take(50) for _ in range(4)]
+    assert held() == (700 + 300) * 4
+    assert [buffer.size for buffer in memory._spare] == [100, 700]  # the oldest went
+    for buffer in other:
+        buffer[:] = 1  # it can be written
 
 
 def test_pixels_repeat_their_last_row_and_column(values):
