@@ -132,11 +132,11 @@ def get_config(stage: str = "stage1") -> ConfigDict:
         config.lambdas = (10.0, 4.8, 2.5, 1.2)
         config.codebook.kmeans_step = -1
     if stage == "texture":
-        config.steps = 800
+        config.steps = 500
         config.trainable = "(vqvae/generator|g_s)/"
         config.ema = 0.998
         config.optimizer.learning_rate = 3e-4
-        config.optimizer.tail_steps = 600
+        config.optimizer.tail_steps = 350
         config.jitter = 32
         config.losses.multiscale_l1 = 2.5  # or PSNR falls
         config.losses.lpips = 1.4
