@@ -30,13 +30,13 @@ class Memory:
     """Buffers for the strips of one picture; those given back are used again.
 
     The system's first pages cost ten times the copy into them. So what is given back is kept while
-    all together is at most SPARE_BYTES more than was in use at one time; beyond that the system has
+    all together is no more than was in use at one time, or SPARE_BYTES; beyond that the system has
     it back, which malloc would not do.
     """
 
     def __init__(self) -> None:
         self._spare: list[np.ndarray] = []
-        self._used = self._most = 0
+        self._used, self._most = 0, SPARE_BYTES
 
     def take(self, values: int) -> np.ndarray:
         """Uninitialised float32 [values]."""
@@ -56,7 +56,7 @@ class Memory:
 
     def _let_go(self) -> None:
         """The oldest first."""
-        while self._used + sum(spare.nbytes for spare in self._spare) > self._most + SPARE_BYTES:
+        while self._used + sum(spare.nbytes for spare in self._spare) > self._most:
             del self._spare[0]
 
 
